@@ -1,0 +1,95 @@
+"""Checks at the door: each message names the argument, what was given and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import quantities as pq
+import xarray as xr
+
+
+def nearest_names(name: object, choices: Iterable[object]) -> str:
+    """Text that offers the closest choices and lists them all."""
+    listed = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(str(name), listed, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}choices: {', '.join(listed)}"
+
+
+def require_choice(value: Any, choices: Sequence[Any], argument: str) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{argument}={value!r} is not known; {nearest_names(value, choices)}")
+
+
+def require_array(value: Any, argument: str) -> xr.DataArray:
+    """Return `value`, or raise TypeError if it is not a DataArray."""
+    if not isinstance(value, xr.DataArray):
+        raise TypeError(
+            f"{argument} is a {type(value).__name__}; expected an xarray.DataArray with named dims"
+        )
+    return value
+
+
+def require_dims(
+    array: Any, dims: Sequence[str], argument: str, *, optional: Sequence[str] = ()
+) -> xr.DataArray:
+    """Return `array` transposed to `dims` (with those of `optional` it has, in place).
+
+    `dims` lists the required and the optional dims in their order; those that are also in
+    `optional` may be missing.
+    """
+    array = require_array(array, argument)
+    needed = [dim for dim in dims if dim not in optional]
+    missing = [dim for dim in needed if dim not in array.dims]
+    extra = [str(dim) for dim in array.dims if dim not in dims]
+    if missing or extra:
+        remedy = "add the missing dims with .expand_dims or drop the extra ones with .isel"
+        if missing and len(missing) == len(extra):
+            renames = ", ".join(f"{old}={new!r}" for old, new in zip(extra, missing, strict=True))
+            remedy = f"rename with .rename({renames})"
+        raise ValueError(
+            f"{argument} has dims {tuple(array.dims)}; expected {tuple(needed)}"
+            f"{f' and optionally {tuple(optional)}' if optional else ''}: {remedy}"
+        )
+    return array.transpose(*[dim for dim in dims if dim in array.dims])
+
+
+def require_finite(array: xr.DataArray, argument: str) -> None:
+    """Raise ValueError that says where `array` has NaN or infinity."""
+    bad = ~np.isfinite(array.values)
+    if bad.any():
+        first = np.argwhere(bad)[0]
+        place = ", ".join(f"{dim}={i}" for dim, i in zip(array.dims, first, strict=True))
+        raise ValueError(
+            f"{argument} has {int(bad.sum())} NaN or infinite values, the first at index ({place}); "
+            "replace or cut them out before"
+        )
+
+
+def require_at_least(value: float, least: float, argument: str) -> None:
+    """Raise ValueError unless ``value >= least``."""
+    if not value >= least:
+        raise ValueError(f"{argument}={value!r}; expected a number of at least {least}")
+
+
+def magnitude(value: Any, units: str, argument: str) -> Any:
+    """Plain number(s) of `value` in `units`; a `quantities` object is converted, a number kept.
+
+    Raises
+    ------
+    ValueError
+        If the quantity cannot be converted to `units`.
+    """
+    if not isinstance(value, pq.Quantity):
+        return value
+    try:
+        converted = value.rescale(units).magnitude
+    except ValueError as error:
+        raise ValueError(
+            f"{argument} is in {value.dimensionality}; expected something in {units}"
+        ) from error
+    return float(converted) if np.ndim(converted) == 0 else np.asarray(converted)

@@ -1,0 +1,28 @@
+"""Statistics that several rooms use: correlation, and resampling that respects time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def pearson(a: np.ndarray, b: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Pearson correlation of `a` and `b` along `axis`; NaN where either is constant."""
+    a = a - a.mean(axis=axis, keepdims=True)
+    b = b - b.mean(axis=axis, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, (a * b).sum(axis=axis) / scale, np.nan)
+
+
+def moving_block_draws(
+    n: int, block_length: int, n_draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Indices (n_draws, n) of a moving-block bootstrap: random stretches laid end to end.
+
+    Stretches keep the autocorrelation within `block_length` samples (Kunsch, Ann. Statist. 1989).
+    """
+    block_length = min(block_length, n)
+    n_blocks = -(-n // block_length)
+    starts = rng.integers(0, n - block_length + 1, size=(n_draws, n_blocks))
+    draws = starts[:, :, None] + np.arange(block_length)
+    return draws.reshape(n_draws, -1)[:, :n]
