@@ -76,6 +76,14 @@ def require_at_least(value: float, least: float, argument: str) -> None:
         raise ValueError(f"{argument}={value!r}; expected a number of at least {least}")
 
 
+def require_count(value: Any, least: int, argument: str) -> int:
+    """Return `value` as int; TypeError unless it is whole, ValueError if it is below `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{argument}={value!r}; expected a whole number of at least {least}")
+    require_at_least(int(value), least, argument)
+    return int(value)
+
+
 def magnitude(value: Any, units: str, argument: str) -> Any:
     """Plain number(s) of `value` in `units`; a `quantities` object is converted, a number kept.
 
