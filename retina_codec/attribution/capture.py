@@ -1,0 +1,76 @@
+"""Hidden layers caught during a forward pass, and a network left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients inside; both as before afterwards."""
+    training = [module for module in network.modules() if module.training]
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def captured(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Catch the output of each layer in the forward pass that runs inside.
+
+    The tensors caught carry gradients of what follows: the first layer's is a leaf, so nothing
+    below it is differentiated. What follows works on a copy, so that an in-place module after the
+    layer cannot change what was caught.
+
+    Raises
+    ------
+    ValueError
+        If a layer runs twice in one pass, or does not give one tensor.
+    """
+    caught: dict[str, Tensor] = {}
+
+    def catch(name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise ValueError(
+                    f"layer {name!r} gives a {type(output).__name__}; expected one tensor: take "
+                    "a layer inside it"
+                )
+            if name in caught:
+                raise ValueError(
+                    f"layer {name!r} runs more than once in a forward pass, so its contribution "
+                    "is ambiguous: take the block that contains it"
+                )
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+            caught[name] = output
+            return output.clone()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(catch(name)).remove)
+        yield caught
+
+
+@contextmanager
+def replaced(layer: nn.Module, output: Tensor) -> Iterator[None]:
+    """Let `layer` give `output`, whatever its input, without computing anything."""
+    layer.forward = lambda *args, **kwargs: output  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del layer.forward

@@ -1,0 +1,150 @@
+"""The path from baseline to input, walked once for all layers and all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from retina_codec.attribution.capture import captured, replaced
+from retina_codec.attribution.methods import RULES, ActivationGradient, IntegratedGradients, Method
+from retina_codec.attribution.targets import Target
+from retina_codec.models.model import Model
+
+# Points of the path where a layer is compared with a straight line: any bend shows at one of them.
+BENDS = (0.5, 0.2718)
+# Single precision of a sum over some thousand inputs.
+STRAIGHT = 2e-5
+
+
+@dataclass
+class Decomposition:
+    """Contributions of one batch: per layer (sample, target, channel[, y, x])."""
+
+    contribution: dict[str, Tensor]
+    target: Tensor
+    target_baseline: Tensor
+
+
+class _Path:
+    """One batch's path: the network evaluated at any point, layers caught, targets given."""
+
+    def __init__(
+        self, model: Model, layers: Mapping[str, nn.Module], target: Target, inputs: Tensor,
+        baseline: float,
+    ) -> None:
+        self.model = model
+        self.layers = layers
+        self.target = target
+        self.inputs = inputs
+        self.baseline = torch.full_like(inputs, baseline)
+        self.chosen: Tensor | None = None
+        self.straight = self._straight_layer()
+
+    def at(self, s: float) -> Tensor:
+        return torch.lerp(self.baseline, self.inputs, s)
+
+    def _straight_layer(self) -> tuple[str, Tensor, Tensor] | None:
+        """Name and ends of the first layer, if it is affine in the input all along this path."""
+        with torch.no_grad(), captured(self.layers) as first:
+            self.model.network(self.inputs)
+        missing = [name for name in self.layers if name not in first]
+        if missing:
+            raise ValueError(
+                f"layers {', '.join(missing)} did not run in the forward pass: choose others"
+            )
+        name = next(iter(first))
+        layer = {name: self.layers[name]}
+        end = first[name].detach()
+        del first
+        points = {}
+        for s in (0.0, *BENDS):
+            with torch.no_grad(), captured(layer) as caught:
+                self.model.network(self.at(s))
+            points[s] = caught[name].detach()
+        start = points[0.0]
+        scale = (end - start).abs().amax()
+        for s in BENDS:
+            if (points[s] - torch.lerp(start, end, s)).abs().amax() > STRAIGHT * scale:
+                return None
+        return name, start, end
+
+    def evaluate(self, s: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Layers' outputs at point `s` of the path, with gradients attached, and targets."""
+        with ExitStack() as stack:
+            if self.straight:
+                name, start, end = self.straight
+                stack.enter_context(replaced(self.layers[name], torch.lerp(start, end, s)))
+            caught = stack.enter_context(captured(self.layers))
+            outputs = self.model.network(self.at(s))
+        if self.chosen is None:
+            self.chosen = self.target.choose(outputs.detach(), self.model)
+        return caught, self.target.values(outputs, self.chosen)
+
+    def gradients(self, s: float) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Layers' outputs, gradients of each target (target first), and targets at point `s`."""
+        caught, targets = self.evaluate(s)
+        activations = list(caught.values())
+        collected: list[list[Tensor]] = [[] for _ in activations]
+        for k in range(targets.shape[1]):
+            # Samples do not interact, so the gradient of the sum is each sample's own.
+            gradients = torch.autograd.grad(
+                targets[:, k].sum(), activations, retain_graph=k + 1 < targets.shape[1],
+                allow_unused=True,
+            )
+            for name, kept, gradient in zip(caught, collected, gradients, strict=True):
+                if gradient is None:
+                    raise ValueError(
+                        f"layer {name!r} has no path to the output: choose another layer"
+                    )
+                kept.append(gradient)
+        stacked = {
+            name: torch.stack(kept) for name, kept in zip(caught, collected, strict=True)
+        }
+        return {name: a.detach() for name, a in caught.items()}, stacked, targets.detach()
+
+
+def decompose(
+    model: Model, layers: Mapping[str, nn.Module], target: Target, method: Method, inputs: Tensor
+) -> Decomposition:
+    """Divide the targets of one batch among the units of each layer.
+
+    `model.network` must be frozen: see `capture.frozen`.
+    """
+    path = _Path(model, layers, target, inputs, method.baseline)
+    if isinstance(method, IntegratedGradients):
+        total, top, bottom = _integrate(path, method)
+    elif isinstance(method, ActivationGradient):
+        activations, gradients, top = path.gradients(1.0)
+        total = {name: gradients[name] * activations[name] for name in gradients}
+        with torch.no_grad():
+            bottom = path.evaluate(0.0)[1]
+    else:
+        raise TypeError(
+            f"method={method!r}; expected retina_codec.methods.IntegratedGradients(...) or another "
+            "of retina_codec.methods"
+        )
+    return Decomposition({name: c.transpose(0, 1) for name, c in total.items()}, top, bottom)
+
+
+def _integrate(
+    path: _Path, method: IntegratedGradients
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Sum the steps from the input down to the baseline, in place.
+
+    Downwards, because what a target fixes at the input must be known first.
+    """
+    low, high = RULES[method.rule]
+    above, gradients_above, top = path.gradients(1.0)
+    total = {name: torch.zeros_like(gradient) for name, gradient in gradients_above.items()}
+    bottom = top
+    for k in reversed(range(method.steps)):
+        below, gradients_below, bottom = path.gradients(k / method.steps)
+        for name, sum_ in total.items():
+            mean = low * gradients_below[name] + high * gradients_above[name]
+            sum_.addcmul_(mean, above[name] - below[name])
+        above, gradients_above = below, gradients_below
+    return total, top, bottom

@@ -1,0 +1,97 @@
+"""Any network on plain tensors, as a `Model` with numbered samples and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from retina_codec.models.model import Batch, Model
+
+
+class TensorSamples:
+    """Tensors, samples first."""
+
+    def __init__(self, inputs: Tensor, sample_dim: str, sample_coords: dict[str, xr.DataArray],
+                 model: Model) -> None:
+        self._inputs = inputs
+        self._model = model
+        self.coords = sample_coords or {
+            sample_dim: xr.DataArray(np.arange(len(inputs)), dims=sample_dim)
+        }
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Give slices of the tensor."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            inputs = self._inputs[start:stop].to(self._model.device, self._model.dtype)
+            yield Batch(slice(start, stop), inputs)
+
+    def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:
+        """Indices: geometry does not say where the units of an unknown network look."""
+        return {
+            dim: xr.DataArray(
+                np.arange(size), dims=dim, attrs={} if dim == "channel" else {"units": "index"}
+            )
+            for dim, size in zip(("channel", "y", "x"), shape[1:], strict=False)
+        }
+
+
+class TensorModel(Model):
+    """Any network that takes a tensor, samples first, and gives (sample, output).
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    example : array or tensor
+        Inputs, of which the first tells the number of outputs.
+    """
+
+    def __init__(self, network: nn.Module, example: Any) -> None:
+        super().__init__(network, sample_dim="sample", output_dim="output", outputs=[])
+        training = [module for module in network.modules() if module.training]
+        with torch.no_grad():
+            first = self._tensor(example)[:1].to(self.device, self.dtype)
+            outputs = network.eval()(first)
+        for module in training:
+            module.training = True
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            raise ValueError(
+                "model gives "
+                + (f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else "no tensor")
+                + "; expected outputs (sample, output): wrap it in a module that does"
+            )
+        self.outputs = np.arange(outputs.shape[1]).astype(str)
+
+    @staticmethod
+    def _tensor(data: Any) -> Tensor:
+        values = data.values if isinstance(data, xr.DataArray) else data
+        tensor = torch.as_tensor(values)
+        if tensor.ndim < 2:
+            raise ValueError(
+                f"data has shape {tuple(tensor.shape)}; expected samples first, then inputs"
+            )
+        if not torch.isfinite(tensor).all():
+            first = int(torch.argwhere(~torch.isfinite(tensor))[0][0])
+            raise ValueError(f"data has NaN or infinite values, the first in sample {first}")
+        return tensor
+
+    def samples(self, data: Any) -> TensorSamples:
+        """Lay out a tensor, samples first."""
+        coords: dict[str, xr.DataArray] = {}
+        if isinstance(data, xr.DataArray):
+            self.sample_dim = str(data.dims[0])
+            coords = {
+                str(name): coord
+                for name, coord in data.coords.items()
+                if coord.dims == (self.sample_dim,)
+            }
+        return TensorSamples(self._tensor(data), self.sample_dim, coords, self)
