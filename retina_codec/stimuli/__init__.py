@@ -1,1 +1,26 @@
-"""TBD."""
+"""Movies out: classical and natural stimuli, and features of light and motion at each moment.
+
+Here belongs what makes a movie (time, y, x) or says what a movie shows; all of it is seeded and
+deterministic. How movies and spikes are read from files is in `retina_codec.recordings`.
+"""
+
+from retina_codec.stimuli.classical import light_steps, moving_bars, moving_gratings, white_noise
+from retina_codec.stimuli.features import stimulus_features
+from retina_codec.stimuli.images import dead_leaves, photographs, split_images
+from retina_codec.stimuli.movie import concatenate
+from retina_codec.stimuli.natural import natural_movie
+from retina_codec.stimuli.probe import probe_movie
+
+__all__ = [
+    "concatenate",
+    "dead_leaves",
+    "light_steps",
+    "moving_bars",
+    "moving_gratings",
+    "natural_movie",
+    "photographs",
+    "probe_movie",
+    "split_images",
+    "stimulus_features",
+    "white_noise",
+]
