@@ -131,7 +131,7 @@ def open_tree(path: str | os.PathLike[str], argument: str = "path") -> xr.DataTr
 def _with_plain_labels(data: xr.Dataset) -> xr.Dataset:
     """Undo `with_string_labels`: coordinate labels as plain NumPy strings."""
     text = {
-        name: (variable.dims, np.asarray(variable.values, dtype=str), variable.attrs)
+        name: (variable.dims, np.asarray(variable.values.astype(object), dtype=str), variable.attrs)
         for name, variable in data.coords.items()
         if variable.dtype.kind in "OT"
     }

@@ -146,11 +146,11 @@ def _of_one_cell(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> d
         return dict.fromkeys(MEASURES, np.nan)
     centred = counts - counts.mean(axis=1, keepdims=True)
     covariance = centred @ centred.T / (counts.shape[1] - 1)
-    signal_power, cc_max = _power_and_ceiling(covariance.sum(), np.trace(covariance), n)
+    signal_power, cc_max = power_and_ceiling(covariance.sum(), np.trace(covariance), n)
 
     variance = np.diag(covariance)
     sums = covariance.sum(axis=1)
-    without = _power_and_ceiling(
+    without = power_and_ceiling(
         covariance.sum() - 2 * sums + variance, np.trace(covariance) - variance, n - 1
     )
     even = np.arange(n) % 2 == 0
@@ -172,7 +172,7 @@ def _of_one_cell(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> d
     }
 
 
-def _power_and_ceiling(
+def power_and_ceiling(
     of_sum: np.ndarray | float, sum_of: np.ndarray | float, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signal power and cc_max, from the variance of the sum and the sum of variances."""
