@@ -103,7 +103,8 @@ def usable_blocks(
             "frozen frames) does not fit this stimulus: check its numbers of frames"
         )
     end = n_complete * plan.block_frames
-    if max(n_stimulus, n_marks) > end:
+    # One mark more than frames only ends the last frame.
+    if n_stimulus > end or n_marks > end + 1:
         notes.append(
             f"{_span(end, max(n_stimulus, n_marks))} are not used: they are no complete block of "
             f"the plan ({lengths})"

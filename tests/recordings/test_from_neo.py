@@ -103,6 +103,18 @@ def test_the_plan_with_a_spatial_movie():
     assert int(total) == 200
 
 
+@pytest.mark.parametrize("n_marks", [20, 21])
+def test_a_plan_that_fits_exactly_drops_and_warns_of_nothing(recwarn, n_marks):
+    movie = np.arange(20.0)
+    movie[17:] = movie[7:10]
+    made = segment({"a": [19.5, 20.5] * pq.s})
+    recording = recording_from_neo(
+        made, stimulus=movie, frame_times=np.arange(float(n_marks)), plan=FrozenNoise(7, 3)
+    )
+    assert not recwarn.list
+    assert recording["test"]["spike_count"].values[:, :, 0].tolist() == [[0, 0, 0], [0, 0, 1]]
+
+
 def test_rate_keeps_spikes_within_each_block():
     rng = np.random.default_rng(1)
     movie = rng.normal(size=40)
