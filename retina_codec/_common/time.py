@@ -42,7 +42,7 @@ def bin_width_of(data: xr.DataArray | xr.Dataset, argument: str = "data") -> flo
     ------
     ValueError
         If `data` has no `time` coordinate, if `time` does not say its bin width, or if that
-        differs from the median interval between onsets by more than 2 %.
+        differs from the median interval between onsets (within blocks) by more than 2 %.
     """
     if "time" not in data.coords:
         raise ValueError(
@@ -56,8 +56,11 @@ def bin_width_of(data: xr.DataArray | xr.Dataset, argument: str = "data") -> flo
             "or make the coordinate with retina_codec.time_coordinate(onsets, bin_width)"
         )
     width = float(time.attrs["bin_width"])
-    if time.size > 1:
-        median = float(np.median(np.diff(time.values)))
+    steps = np.diff(time.values)
+    if "block" in data.coords:
+        steps = steps[np.diff(data["block"].values) == 0]
+    if steps.size:
+        median = float(np.median(steps))
         if not abs(median - width) <= BIN_WIDTH_TOLERANCE * width:
             raise ValueError(
                 f"{argument}: time.attrs['bin_width'] is {width:g} s, but bins start every "

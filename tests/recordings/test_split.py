@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retina_codec._common.time import runs_of
@@ -16,6 +16,7 @@ def positions(data, part):
     return np.searchsorted(data["time"].values, part["time"].values)
 
 
+@example(lengths=[1, 1], fraction=0.5, gap=0)
 @settings(deadline=None, max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=8),
