@@ -98,6 +98,9 @@ def simulate_retina(
     specification = (
         circuit if isinstance(circuit, CircuitSpecification) else read_specification(circuit)
     )
+    made_by = provenance(
+        made_by="simulate_retina", circuit=specification.name, seed=seed, repeats=counts
+    )
     nodes = {}
     for name, movie in movies.items():
         argument = f"stimulus[{name!r}]" if isinstance(stimulus, Mapping) else "stimulus"
@@ -109,11 +112,9 @@ def simulate_retina(
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         nodes[name] = _record(movie.rename("stimulus"), network, specification, counts[name], rng)
         nodes[name]["rate"] = firing_rate(nodes[name]["spike_count"], sd=smoothing)
-        nodes[name].attrs = {"model_fingerprint": model.fingerprint}
+        nodes[name].attrs = {"model_fingerprint": model.fingerprint, **made_by}
     tree = xr.DataTree.from_dict(nodes)
-    tree.attrs = provenance(
-        made_by="simulate_retina", circuit=specification.name, seed=seed, repeats=counts
-    )
+    tree.attrs = made_by
     return tree
 
 
