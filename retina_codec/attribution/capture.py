@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -64,6 +65,23 @@ def captured(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         for name, layer in layers.items():
             stack.callback(layer.register_forward_hook(catch(name)).remove)
         yield caught
+
+
+def execution_order(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
+    """Modules of `network` that run exactly once and give one tensor, in the order they end."""
+    ended: list[nn.Module] = []
+    several: set[nn.Module] = set()
+
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        if module in ended or not isinstance(output, Tensor):
+            several.add(module)
+        ended.append(module)
+
+    with ExitStack() as stack, torch.no_grad():
+        for module in network.modules():
+            stack.callback(module.register_forward_hook(note).remove)
+        network(inputs)
+    return [module for module in ended if module not in several]
 
 
 @contextmanager

@@ -33,9 +33,10 @@ class BNCNN(SavedModel, RetinaModel):
     """Two convolutional layers and a dense one, each with batch normalisation.
 
     Convolution over space and history, batch norm, noise, ReLU; convolution over space, batch
-    norm, noise, ReLU; dense without bias, batch norm, softplus. Layers that contributions are
-    taken at by default: ``conv1`` and ``conv2``, the convolutions' outputs before batch norm, as
-    in the CODEC paper.
+    norm, noise, ReLU; dense without bias, batch norm, softplus. Contributions are taken at
+    ``relu1`` and ``relu2`` by default. The CODEC paper takes them at the convolutions (``conv1``,
+    ``conv2``): in the limit of many steps a unit's contribution is the same before and after an
+    elementwise map, but the completeness error at few steps is far smaller after it.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class BNCNN(SavedModel, RetinaModel):
     ...     (24, 24), history=40, bin_width=0.01, cells=["a", "b"], kernel_sizes=(9, 7)
     ... )
     >>> model
-    BNCNN(2 outputs along 'cell'; layers: conv1, conv2)
+    BNCNN(2 outputs along 'cell'; layers: relu1, relu2)
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class BNCNN(SavedModel, RetinaModel):
             input_shape=tuple(input_shape),
             mean=mean,
             sd=sd,
-            default_layers=("conv1", "conv2"),
+            default_layers=("relu1", "relu2"),
             geometry={
                 **dict.fromkeys(("conv1", "norm1", "noise1", "relu1"), geometry1),
                 **dict.fromkeys(("conv2", "norm2", "noise2", "relu2"), geometry2),

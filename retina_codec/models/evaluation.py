@@ -7,10 +7,10 @@ import xarray as xr
 
 from retina_codec._common.checks import require_at_least
 from retina_codec._common.provenance import provenance
-from retina_codec._common.statistics import moving_block_draws, pearson
+from retina_codec._common.statistics import moving_block_draws
 from retina_codec._common.time import bin_width_of
 from retina_codec.models.model import RetinaModel
-from retina_codec.recordings import signal_power
+from retina_codec.recordings.noise_ceiling import power_and_ceiling
 
 # Shorter blocks would cut through the autocorrelation of responses and make intervals too narrow.
 BLOCK_SECONDS = 0.5
@@ -63,8 +63,16 @@ def evaluate(
 
     Examples
     --------
-    >>> import retina_codec as rc
-    >>> rc.evaluate(model, recording["test"])  # doctest: +SKIP
+    >>> import numpy as np, retina_codec as rc, xarray as xr
+    >>> movie = rc.stimuli.white_noise(n_frames=500, shape=(1, 1), seed=0)
+    >>> model = rc.models.BNCNN((1, 1), history=8, bin_width=0.01, cells=["a"])
+    >>> rate = np.nan_to_num(model.predict(movie).reindex(time=movie.time).values)
+    >>> counts = np.random.default_rng(0).poisson(rate * 0.01, size=(20, *rate.shape))
+    >>> node = xr.Dataset(
+    ...     {"stimulus": movie, "spike_count": (("repeat", "time", "cell"), counts)}, {"cell": ["a"]}
+    ... )
+    >>> sorted(str(name) for name in rc.evaluate(model, node, n_draws=100) if "_" not in name[3:])
+    ['fev']
     """
     require_at_least(n_draws, 1, "n_draws")
     dataset = node.to_dataset() if isinstance(node, xr.DataTree) else node
@@ -78,13 +86,14 @@ def evaluate(
 
     n = expected.shape[0]
     block = max(1, round(BLOCK_SECONDS / bin_width_of(predicted, "node")))
-    rng = np.random.default_rng(seed)
-    draws = np.concatenate([np.arange(n)[None], moving_block_draws(n, block, n_draws, rng)])
-    scores = [_scores(expected[draw], observed[:, draw]) for draw in draws]
+    draws = moving_block_draws(n, block, n_draws, np.random.default_rng(seed))
+    # A draw is how often it takes each bin; the first row is the data themselves.
+    weights = np.stack([np.ones(n), *(np.bincount(draw, minlength=n) for draw in draws)]) / n
+    scores = _scores(expected, observed, weights)
     tail = 100 * (1 - level) / 2
     variables = {}
     for name, (long_name, needs_repeats) in _SCORES.items():
-        values = np.array([score[name] for score in scores])
+        values = scores[name]
         reason = "needs at least two repeats; " if needs_repeats and not repeated else ""
         low, high = np.nanpercentile(
             np.where(np.isnan(values).all(0), 0.0, values), [tail, 100 - tail], axis=0
@@ -118,28 +127,44 @@ _SCORES = {
 }
 
 
-def _scores(expected: np.ndarray, observed: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores per cell of expected counts (time, cell) against trials (repeat, time, cell)."""
+def _scores(
+    expected: np.ndarray, observed: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Scores (draw, cell) of expected counts (time, cell) against trials (repeat, time, cell).
+
+    Every score is made of means over time, so a draw is one row of `weights` (draw, time).
+    """
+    n_repeats, n, _ = observed.shape
     mean = observed.mean(0)
-    r = pearson(expected, mean)
-    undefined = np.full(mean.shape[1], np.nan)
+
+    def over_time(values: np.ndarray) -> np.ndarray:
+        return weights @ values
+
+    mean_observed, mean_expected = over_time(mean), over_time(expected)
+    variance_observed = over_time(mean**2) - mean_observed**2
+    variance_expected = over_time(expected**2) - mean_expected**2
+    covariance = over_time(mean * expected) - mean_observed * mean_expected
+    undefined = np.full(mean_observed.shape, np.nan)
     cc_max = fev = undefined
     with np.errstate(invalid="ignore", divide="ignore"):
-        if observed.shape[0] > 1:
-            power = signal_power(observed)
-            cc_max = np.where(power > 0, np.sqrt(power / mean.var(0, ddof=1)), np.nan)
-            noise = observed.var(0, ddof=1).mean(0)
-            error = ((observed - expected) ** 2).mean((0, 1))
-            total = observed.var((0, 1), ddof=1)
+        scale = np.sqrt(variance_observed * variance_expected)
+        pearson_r = np.where(scale > 0, covariance / scale, np.nan)
+        if n_repeats > 1:
+            of_sum = n_repeats**2 * variance_observed * n / (n - 1)
+            each = np.stack([over_time(trial) for trial in observed])
+            sum_of = (over_time((observed**2).sum(0)) - (each**2).sum(0)) * n / (n - 1)
+            _, cc_max = power_and_ceiling(of_sum, sum_of, n_repeats)
+            noise = over_time(observed.var(0, ddof=1))
+            error = over_time(((observed - expected) ** 2).mean(0))
+            total = over_time((observed**2).mean(0)) - mean_observed**2
             fev = np.where(total > noise, 1 - (error - noise) / (total - noise), np.nan)
-        flat = observed.mean((0, 1))
-        gain = (observed * _log(expected) - expected).mean((0, 1)) - (flat * _log(flat) - flat)
-        saturated = (observed * _log(observed) - observed).mean((0, 1))
-        explained = gain / (saturated - (flat * _log(flat) - flat))
-        explained = np.where(flat > 0, explained, np.nan)
+        flat = mean_observed * _log(mean_observed) - mean_observed
+        gain = over_time(mean * _log(expected) - expected) - flat
+        best = over_time((observed * _log(observed) - observed).mean(0)) - flat
+        explained = np.where(best > 0, gain / best, np.nan)
     return {
-        "pearson_r": r,
-        "cc_norm": r / cc_max,
+        "pearson_r": pearson_r,
+        "cc_norm": pearson_r / cc_max,
         "cc_max": cc_max,
         "fev": fev,
         "deviance_explained": explained,
@@ -147,5 +172,5 @@ def _scores(expected: np.ndarray, observed: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _log(values: np.ndarray) -> np.ndarray:
-    """Logarithm with ``0 * log 0 = 0`` in mind."""
+    """Logarithm that keeps ``0 * log 0`` at 0."""
     return np.log(np.maximum(values, 1e-12))

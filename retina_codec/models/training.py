@@ -212,9 +212,17 @@ def train(
 
     Examples
     --------
-    >>> import retina_codec as rc
-    >>> movie = rc.stimuli.white_noise(n_frames=600, shape=(1, 1), seed=0)
-    >>> recording = rc.simulation.noisy_cells(movie, seed=0)  # doctest: +SKIP
+    >>> import numpy as np, retina_codec as rc, xarray as xr
+    >>> movie = rc.stimuli.white_noise(n_frames=1500, shape=(1, 1), seed=0)
+    >>> drive = np.convolve(movie.squeeze(), [0, 0, 1, 0.5], mode="full")[: len(movie)]
+    >>> counts = np.random.default_rng(0).poisson(0.2 * np.exp(drive))[:, None]
+    >>> node = xr.Dataset(
+    ...     {"stimulus": movie, "spike_count": (("time", "cell"), counts)}, {"cell": ["a"]}
+    ... )
+    >>> model = rc.models.BNCNN.for_recording(node, history=8, channels=(2, 2))
+    >>> history = rc.train(model, node, max_epochs=3, progress=False)
+    >>> float(history.train_loss[-1]) < float(history.train_loss[0])
+    True
     """
     for name, value in (("max_epochs", max_epochs), ("n_segments", n_segments),
                         ("segment_length", segment_length)):
