@@ -1,1 +1,31 @@
-"""TBD."""
+"""Pictures of labelled results, with matplotlib.
+
+Every function takes a result of another room and returns the Axes that it drew on. Those of one
+panel take ``ax=``, those of several ``figure=``; without it they make a new figure. Nothing is
+shown and no global setting changed. `style` holds what all pictures share.
+"""
+
+from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
+from retina_codec.plot.decomposition import contribution
+from retina_codec.plot.kernels import filters
+from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
+from retina_codec.plot.movies import movie_frames
+from retina_codec.plot.quality import reliability, scores, training
+from retina_codec.plot.responses import prediction
+from retina_codec.plot.timeline import mode_timeline
+
+__all__ = [
+    "contribution",
+    "dictionary",
+    "epoch_selectivity",
+    "filters",
+    "interneuron_match",
+    "mode_cells",
+    "mode_features",
+    "mode_timeline",
+    "movie_frames",
+    "prediction",
+    "reliability",
+    "scores",
+    "training",
+]
