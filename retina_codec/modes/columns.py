@@ -279,6 +279,6 @@ def _check_columns(array: xr.DataArray, template: xr.DataArray, features: Sequen
         given, expected = array[dim].values, template[dim].values
         if given.shape != expected.shape or (given != expected).any():
             raise ValueError(
-                f"contribution has {dim}={list(given)}; the modes were fitted with "
-                f"{dim}={list(expected)}: select the same ones in the same order"
+                f"contribution has {dim}={given.tolist()}; the modes were fitted with "
+                f"{dim}={expected.tolist()}: select the same ones in the same order"
             )

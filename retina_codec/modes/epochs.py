@@ -1,0 +1,187 @@
+"""Which modes tell the epochs of a stimulus apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from scipy.stats import rankdata
+
+from retina_codec._common.checks import require_at_least, require_dims
+from retina_codec._common.provenance import provenance
+from retina_codec._common.time import runs_of
+from retina_codec.modes.describe import mean_loadings
+from retina_codec.modes.result import Modes
+
+
+def epoch_selectivity(
+    modes: Modes | xr.DataArray,
+    epochs: xr.DataArray,
+    *,
+    confidence: float = 0.95,
+    n_bootstrap: int = 500,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Tell how well modes separate each class of epochs from all the others.
+
+    An epoch is a contiguous run of one label in one block. The epochs of each class are dealt
+    out in turn to two halves: on the first the best mode for the class is chosen, on the second
+    every mode is scored, so that the choice does not flatter the score.
+
+    Parameters
+    ----------
+    modes : Modes or DataArray
+        Modes of a movie, or loadings (time, ..., mode), averaged over all other dims.
+    epochs : DataArray
+        (time,), the label of every sample, such as "on_step", "grating", "still".
+    confidence : float
+        Of the interval.
+    n_bootstrap : int
+        Draws of the bootstrap, which resamples whole epochs of both sides.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Dataset
+        `auc` (mode, epoch): area under the ROC curve, on the second half, of the loading as a
+        sign of this class against all others (0.5 = none, 1 = separates; Mann-Whitney, ties
+        count half); `mean_loading` (mode, epoch), over both halves; `best_mode` (epoch), chosen
+        on the first half; `best_auc`, `best_auc_low`, `best_auc_high` (epoch): its score on
+        the second, with a percentile interval.
+
+    Raises
+    ------
+    TypeError
+        If `modes` or `epochs` is of another type.
+    ValueError
+        If dims or times differ, or a class has fewer than two epochs, or there is only one class.
+
+    Notes
+    -----
+    A high AUC alone is weak evidence that a mode means something: untrained networks reach it
+    too. Compare with them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> epochs = xr.DataArray(
+    ...     np.repeat(["bar", "still", "bar", "still", "bar", "still", "bar", "still"], 50),
+    ...     dims="time", coords={"time": np.arange(400) * 0.01},
+    ... )
+    >>> loadings = (epochs == "bar").astype(float).expand_dims("mode")
+    >>> scored = epoch_selectivity(loadings, epochs)
+    >>> scored.auc.sel(epoch="bar").values
+    array([1.])
+    """
+    loadings = mean_loadings(modes)
+    epochs = require_dims(epochs, ("time",), "epochs")
+    require_at_least(n_bootstrap, 1, "n_bootstrap")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence}; expected a number between 0 and 1")
+    try:
+        loadings, epochs = xr.align(loadings, epochs, join="exact")
+    except ValueError as error:
+        raise ValueError(
+            f"epochs and the loadings of modes have different times ({error}): "
+            "take epochs.sel(time=loadings.time)"
+        ) from error
+    labels = np.asarray(epochs.values, dtype=str)
+    number = _epoch_numbers(labels, loadings)
+    starts = np.unique(number, return_index=True)[1]
+    label_of = labels[starts]
+    classes = np.unique(label_of)
+    half_of = _deal(label_of, classes)
+    values = loadings.values.astype(np.float64)
+    rng = np.random.default_rng(seed)
+    first, second = (half_of[number] == half for half in (0, 1))
+    chosen = np.stack([_auc(values[first], labels[first] == name) for name in classes], axis=1)
+    auc = np.stack([_auc(values[second], labels[second] == name) for name in classes], axis=1)
+    best = chosen.argmax(axis=0)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.transpose(
+        [
+            np.quantile(
+                _bootstrap(
+                    values[second, mode], labels[second] == name, number[second], n_bootstrap, rng
+                ),
+                tails,
+            )
+            for name, mode in zip(classes, best, strict=True)
+        ]
+    )
+    means = np.stack([values[labels == name].mean(axis=0) for name in classes], axis=1)
+    each = np.arange(len(classes))
+    made_by = provenance(
+        method="epoch_selectivity", confidence=confidence, n_bootstrap=n_bootstrap, seed=seed
+    )
+    return xr.Dataset(
+        {
+            "auc": (("mode", "epoch"), auc, {"units": "1"}),
+            "mean_loading": (("mode", "epoch"), means, {"units": "1"}),
+            "best_mode": ("epoch", loadings["mode"].values[best]),
+            "best_auc": ("epoch", auc[best, each], {"units": "1"}),
+            "best_auc_low": ("epoch", low, {"units": "1"}),
+            "best_auc_high": ("epoch", high, {"units": "1"}),
+        },
+        coords={
+            "epoch": classes,
+            **{key: coord for key, coord in loadings.coords.items() if coord.dims == ("mode",)},
+        },
+        attrs={**loadings.attrs, **made_by},
+    )
+
+
+def _epoch_numbers(labels: np.ndarray, loadings: xr.DataArray) -> np.ndarray:
+    """Return the number of the epoch that each sample belongs to."""
+    new = np.r_[True, labels[1:] != labels[:-1]]
+    for run in runs_of(loadings):
+        new[run.start] = True
+    return np.cumsum(new) - 1
+
+
+def _deal(label_of: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Half (0 or 1) of each epoch: in turn within its class."""
+    if len(classes) < 2:
+        raise ValueError(f"epochs has one class only, {str(classes[0])!r}: nothing to tell it from")
+    half_of = np.empty(len(label_of), dtype=int)
+    for name in classes:
+        places = np.flatnonzero(label_of == name)
+        if len(places) < 2:
+            raise ValueError(
+                f"epochs has one epoch of the class {str(name)!r}; at least two are needed, one to "
+                "choose its mode and one to score it: show it more often or leave it out"
+            )
+        half_of[places] = np.arange(len(places)) % 2
+    return half_of
+
+
+def _auc(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve (mode,) of `values` (sample, mode) for the samples `inside`."""
+    n_in, n_out = inside.sum(), (~inside).sum()
+    ranks = rankdata(values, axis=0)[inside].sum(axis=0)
+    return (ranks - n_in * (n_in + 1) / 2) / (n_in * n_out)
+
+
+def _bootstrap(
+    values: np.ndarray,
+    inside: np.ndarray,
+    number: np.ndarray,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """AUC (draw,) with whole epochs, inside and outside the class, drawn with replacement."""
+    levels, level = np.unique(values, return_inverse=True)
+    _, epoch = np.unique(number, return_inverse=True)
+    sides = [np.unique(epoch[inside]), np.unique(epoch[~inside])]
+    areas = np.empty(n_draws)
+    for draw in range(n_draws):
+        weight = np.zeros(epoch.max() + 1)
+        for side in sides:
+            np.add.at(weight, rng.choice(side, len(side)), 1)
+        weights = weight[epoch]
+        within = np.bincount(level, weights * inside, minlength=len(levels))
+        without = np.bincount(level, weights * ~inside, minlength=len(levels))
+        below = np.cumsum(without) - without / 2
+        areas[draw] = (within @ below) / (within.sum() * without.sum())
+    return areas

@@ -1,0 +1,85 @@
+"""Selectivity for epochs: known areas, honest choice, intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.metrics import roc_auc_score
+
+from retina_codec._common.time import block_coordinate, time_coordinate
+from retina_codec.modes import epoch_selectivity
+
+ORDER = ["still", "bar", "grating", "still", "bar", "grating"] * 3
+LENGTH = 40
+
+
+def stimulus():
+    labels = np.repeat(ORDER, LENGTH)
+    time = time_coordinate(np.arange(labels.size) * 0.01, 0.01)
+    return xr.DataArray(labels, dims="time", coords={"time": time}, name="epoch")
+
+
+def loadings_for(epochs, rng, n_modes=4):
+    values = rng.normal(size=(epochs.size, n_modes))
+    values[:, 1] += 1.5 * (epochs == "bar").values
+    values[:, 3] += 2.0 * (epochs == "grating").values
+    return xr.DataArray(values, dims=("time", "mode"), coords={"time": epochs["time"]})
+
+
+def test_areas_against_sklearn():
+    epochs = stimulus()
+    loadings = loadings_for(epochs, np.random.default_rng(0))
+    scored = epoch_selectivity(loadings, epochs)
+    # Epochs of a class in turn: the second, fourth and sixth of each are scored.
+    second = np.repeat(np.repeat([0, 1] * 3, 3), LENGTH) == 1
+    for name in ("bar", "grating", "still"):
+        for mode in range(4):
+            expected = roc_auc_score(epochs.values[second] == name, loadings.values[second, mode])
+            assert float(scored.auc.sel(epoch=name)[mode]) == pytest.approx(expected)
+        np.testing.assert_allclose(
+            scored.mean_loading.sel(epoch=name), loadings[(epochs == name).values].mean("time")
+        )
+    assert list(scored.best_mode.sel(epoch=["bar", "grating"]).values) == [1, 3]
+    assert float(scored.best_auc.sel(epoch="bar")) == float(scored.auc.sel(epoch="bar")[1])
+    assert (scored.best_auc_low <= scored.best_auc).all()
+    assert (scored.best_auc <= scored.best_auc_high).all()
+    assert scored.best_auc_low.sel(epoch="bar") > 0.7
+
+
+def test_choice_does_not_flatter_noise():
+    epochs = stimulus()
+    rng = np.random.default_rng(1)
+    best = []
+    for _ in range(20):
+        noise = rng.normal(size=(len(ORDER), 30)).repeat(LENGTH, axis=0)
+        loadings = xr.DataArray(noise, dims=("time", "mode"), coords={"time": epochs["time"]})
+        best.append(epoch_selectivity(loadings, epochs, n_bootstrap=2).best_auc.values)
+    assert np.mean(best) == pytest.approx(0.5, abs=0.08)
+
+
+def test_interval_with_one_value_an_epoch_and_blocks():
+    epochs = xr.DataArray(
+        np.repeat(["a", "b"], 20), dims="time", coords={"time": np.arange(40) * 0.01}
+    )
+    loadings = (epochs == "a").astype(float).expand_dims(cell=2, mode=1)
+    with pytest.raises(ValueError, match="one epoch of the class 'a'; at least two"):
+        epoch_selectivity(loadings, epochs)
+    # A change of block ends an epoch.
+    blocks = loadings.assign_coords(block=block_coordinate(np.repeat([0, 1, 2, 3], 10)))
+    scored = epoch_selectivity(blocks, epochs)
+    np.testing.assert_array_equal(scored.auc.sel(mode=0), [1, 0])
+    np.testing.assert_array_equal(scored.best_auc_low, [1, 0])
+
+
+def test_bad_input_is_named():
+    epochs = stimulus()
+    loadings = loadings_for(epochs, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="have different times"):
+        epoch_selectivity(loadings, epochs.isel(time=slice(100)))
+    with pytest.raises(ValueError, match="one class only, 'still'"):
+        epoch_selectivity(loadings, xr.full_like(epochs, "still"))
+    with pytest.raises(ValueError, match="confidence=95"):
+        epoch_selectivity(loadings, epochs, confidence=95)
+    with pytest.raises(TypeError, match="epochs is a list"):
+        epoch_selectivity(loadings, list(epochs.values))
