@@ -2,7 +2,8 @@
 
 Every function takes a result of another room and returns the Axes that it drew on. Those of one
 panel take ``ax=``, those of several ``figure=``; without it they make a new figure. Nothing is
-shown and no global setting changed. `style` holds what all pictures share.
+shown and no global setting changed. Legends and labels stand beside the data: give figures of your
+own ``layout="constrained"``. `style` holds what all pictures share.
 """
 
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match

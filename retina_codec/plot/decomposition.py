@@ -91,11 +91,11 @@ def contribution(
         ratio = max(2.0, len(units) / 5)
         axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1, ratio]})
         draw_line(axes[0], above, color=BLACK)
-        axes[0].set_ylabel(label_of(above, "target"))
+        axes[0].set_ylabel(label_of(above, "" if "long_name" in above.attrs else "rate"))
         settle_ticks(axes[0])
     heat = axes[-1]
     rows = xr.DataArray(values, chosen["time"].coords, ("time", "unit"))
-    draw_rows(heat, rows, "unit", label_of(contribution, "contribution"), symmetric=True)
+    draw_rows(heat, rows, "unit", label_of(contribution), symmetric=True)
     settle_ticks(heat)
     mark_rows(heat, units.names, fewer=True)
     head_rows(heat, units)

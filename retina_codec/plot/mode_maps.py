@@ -165,8 +165,8 @@ def mode_features(description: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     q = description["q_value"].transpose("mode", "feature").values
     n_modes, n_features = r.shape
     width, height = heat_size(n_modes, n_features)
-    ax = axes_for(ax, (max(width, 7.5), height + 1.0))
-    heat_map(ax, r.values.astype(float), "partial correlation", symmetric=True)
+    ax = axes_for(ax, (max(width, 7.5), height + 1.5))
+    heat_map(ax, r.values.astype(float), "partial correlation", symmetric=True, side="top")
     rows, columns = np.nonzero(q < SIGNIFICANT)
     strongest = float(np.nanmax(np.abs(r.values), initial=0)) or 1.0
     dark = np.abs(r.values[rows, columns]) > 0.6 * strongest

@@ -27,7 +27,7 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK)
 LABEL_COLORS = {"light": VERMILION, "motion": BLUE, "mixed": "#A6438F", "none": GREY}
 
 DIVERGING = "RdBu_r"
-SEQUENTIAL = "magma_r"
+SEQUENTIAL = "bone_r"
 
 LETTER = 0.08  # inches that a letter of a tick label takes
 OUTLIER = 1.5  # of the 99.8th percentile
@@ -126,7 +126,9 @@ def color_limits(values: np.ndarray) -> tuple[dict[str, Any], str]:
     return {"cmap": SEQUENTIAL, "vmin": 0.0, "vmax": limit}, "max" if clipped else "neither"
 
 
-def heat_map(ax: Axes, values: np.ndarray, label: str, *, symmetric: bool = False) -> Any:
+def heat_map(
+    ax: Axes, values: np.ndarray, label: str, *, symmetric: bool = False, side: str = "right"
+) -> Any:
     """Draw a heat map (row, column) with its colour bar; `symmetric` even if nothing is negative.
 
     Missing values (NaN) are left pale grey.
@@ -136,15 +138,23 @@ def heat_map(ax: Axes, values: np.ndarray, label: str, *, symmetric: bool = Fals
         colors = {"cmap": DIVERGING, "vmin": -colors["vmax"], "vmax": colors["vmax"]}
     ax.set_facecolor(PALE)
     image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors)
-    color_bar(ax, image, label, extend)
+    color_bar(ax, image, label, extend, side)
     for spine in ax.spines.values():
         spine.set_visible(False)
     return image
 
 
-def color_bar(ax: Axes, image: Any, label: str, extend: str = "neither") -> None:
-    """Add a colour bar that is short enough to belong to the heat map beside it."""
-    bar = ax.figure.colorbar(image, ax=ax, label=label, extend=extend, pad=0.02, aspect=30)
+def color_bar(
+    ax: Axes, image: Any, label: str, extend: str = "neither", side: str = "right"
+) -> None:
+    """Add a colour bar at the "right", or at the "top" where labels take the right."""
+    # Only a layout engine knows how much room the headings above a heat map take.
+    engine = getattr(ax.figure, "get_layout_engine", lambda: None)()
+    pad = 0.1 if side == "top" and engine is None else 0.02
+    aspect = 40 if side == "top" else 30
+    bar = ax.figure.colorbar(
+        image, ax=ax, label=label, extend=extend, pad=pad, aspect=aspect, location=side
+    )
     bar.outline.set_visible(False)
     settle_ticks(bar.ax)
 
@@ -161,7 +171,7 @@ def mark_columns(ax: Axes, names: Iterable[Any], *, fewer: bool = False) -> None
     names = [str(name) for name in names]
     _mark(ax.xaxis, names, 60 if fewer else len(names))
     longest = max((len(line) for name in names for line in name.splitlines()), default=0)
-    inches = ax.get_position().width * ax.figure.get_figwidth() / max(len(names), 1)
+    inches = ax.get_window_extent().width / ax.figure.dpi / max(len(names), 1)
     if LETTER * (longest + 1) > inches and longest > 1:
         ax.tick_params(axis="x", labelrotation=90)
     settle_ticks(ax, 8 if len(names) > 24 else None, "x")

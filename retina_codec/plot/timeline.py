@@ -23,9 +23,15 @@ from retina_codec.plot.stretches import (
 )
 from retina_codec.plot.style import (
     BLACK,
+    BLUE,
+    GREEN,
     LABEL_COLORS,
+    ORANGE,
     PALE,
     PALETTE,
+    PURPLE,
+    SKY,
+    VERMILION,
     color_key,
     figure_for,
     label_of,
@@ -35,6 +41,16 @@ from retina_codec.plot.style import (
 )
 
 REST = ("", "transition")  # epochs that are none
+# Warm for light and cool for motion, as for the labels of modes.
+EPOCH_COLORS = {
+    "on_step": ORANGE,
+    "off_step": VERMILION,
+    "bar": BLUE,
+    "grating": SKY,
+    "still": GREEN,
+    "natural": PURPLE,
+    "noise": BLACK,
+}
 
 
 @styled
@@ -168,7 +184,9 @@ def _draw_epochs(ax: Axes, epoch: xr.DataArray) -> None:
     width = bin_of(epoch)
     onsets = epoch["time"].values
     names = [name for name in dict.fromkeys(labels) if name not in REST]
-    colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    free = [color for color in PALETTE if color not in map(EPOCH_COLORS.get, names)] or PALETTE
+    others = [name for name in names if name not in EPOCH_COLORS]
+    colors = EPOCH_COLORS | {name: free[i % len(free)] for i, name in enumerate(others)}
     # An epoch also ends where time has a gap.
     new = (labels[1:] != labels[:-1]) | (np.diff(onsets) > 1.5 * width)
     edges = [0, *(np.flatnonzero(new) + 1), len(labels)]
