@@ -1,0 +1,280 @@
+"""`Classifier`: a network from images to category logits, behind the `Model` interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from retina_codec._common.checks import require_dims
+from retina_codec.models.model import Batch, LayerGeometry, Model
+
+
+class ImageSamples:
+    """Images as a classifier sees them: scaled to [0, 1], then normalised colour by colour."""
+
+    def __init__(self, images: xr.DataArray, model: Classifier) -> None:
+        self._images = images
+        self._model = model
+        self.coords = {
+            str(name): coord for name, coord in images.coords.items() if coord.dims == ("image",)
+        }
+        self.coords.setdefault("image", xr.DataArray(np.arange(len(images)), dims="image"))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Give at most `size` images at a time."""
+        for start in range(0, len(self), size):
+            index = slice(start, min(start + size, len(self)))
+            yield Batch(index, self._inputs(index))
+
+    def _inputs(self, index: slice) -> Tensor:
+        """Network inputs (image, color, y, x) of a stretch of images."""
+        model = self._model
+        values = np.asarray(self._images[index].values)
+        if values.dtype == np.uint8:
+            values = values / np.float32(255)
+        else:
+            self._check(values, index)
+        images = torch.from_numpy(np.ascontiguousarray(values)).to(model.device, model.dtype)
+        if model.mean is None or model.sd is None:
+            return images
+        mean, sd = (
+            torch.tensor(numbers, device=model.device, dtype=model.dtype)[:, None, None]
+            for numbers in (model.mean, model.sd)
+        )
+        return (images - mean) / sd
+
+    def _check(self, values: np.ndarray, index: slice) -> None:
+        """Refuse NaN, and values outside [0, 1] if they are to be normalised."""
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise ValueError(
+                f"data has NaN or infinite values, the first in image {self._name(bad, index)}; "
+                "replace or cut them out before"
+            )
+        bad = (values < 0) | (values > 1)
+        if self._model.mean is not None and bad.any():
+            raise ValueError(
+                f"data has values from {values.min():g} to {values.max():g}, the first outside "
+                f"[0, 1] in image {self._name(bad, index)}; expected float images in [0, 1] or "
+                "uint8 images 0..255, not yet normalised: divide by 255, or undo the normalisation"
+            )
+
+    def _name(self, bad: np.ndarray, index: slice) -> Any:
+        return self.coords["image"].values[index.start + int(np.argwhere(bad)[0][0])]
+
+    def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:
+        """Channel numbers, and receptive-field centres in the images' own coordinates."""
+        coords = {"channel": xr.DataArray(np.arange(shape[1]), dims="channel")}
+        geometry = self._model.geometry.get(layer)
+        for place, (axis, size) in enumerate(zip(("y", "x"), shape[2:], strict=False)):
+            centre, units = np.arange(size, dtype=np.float64), "index"
+            if geometry is not None:
+                pixels = self._images[axis]  # indices where the images have no coordinate
+                start = float(pixels[0])
+                pitch = float(pixels[1]) - start if pixels.size > 1 else 1.0
+                centre = start + pitch * (geometry.offset[place] + geometry.stride * centre)
+                units = pixels.attrs.get("units", "pixel")
+            coords[axis] = xr.DataArray(
+                centre,
+                dims=axis,
+                attrs={"units": units, "long_name": f"receptive-field centre, {axis}"},
+            )
+        return coords
+
+
+class Classifier(Model):
+    """A network that turns images into category logits.
+
+    Images are ``(image, color, y, x)``, float in [0, 1] or uint8 0..255; the network sees
+    ``(image - mean) / sd``, so that the baseline 0 of a contribution method is an image of the
+    mean colour. Images are never resized.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes normalised images ``(image, color, y, x)`` and gives logits ``(image, category)``.
+    categories : sequence of str
+        Names of the outputs.
+    mean, sd : sequence of float, optional
+        Of each colour, for images in [0, 1]. Without them the network sees the images as they
+        are (uint8 divided by 255), and any number of colours and any range is taken.
+    layers, default_layers
+        As for `retina_codec.models.Model`.
+    geometry : mapping of str to LayerGeometry, optional
+        Where the units of a layer look; without it, their places are indices.
+
+    Raises
+    ------
+    ValueError
+        If only one of `mean` and `sd` is given, they differ in length, or an `sd` is not
+        positive; if category names repeat.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> rc.classifiers.resnet18(categories=["cat", "dog"])
+    Classifier(2 outputs along 'category'; layers: layer1.0, layer1.1, ..., layer4.1)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        categories: Sequence[str],
+        mean: Sequence[float] | None = None,
+        sd: Sequence[float] | None = None,
+        layers: Mapping[str, nn.Module] | None = None,
+        default_layers: Sequence[str] | None = None,
+        geometry: Mapping[str, LayerGeometry] | None = None,
+    ) -> None:
+        super().__init__(
+            network,
+            sample_dim="image",
+            output_dim="category",
+            outputs=categories,
+            layers=layers,
+            default_layers=default_layers,
+            exclusive_outputs=True,
+        )
+        if (mean is None) != (sd is None):
+            raise ValueError(f"mean={mean} and sd={sd}: give both, or neither")
+        self.mean = None if mean is None else tuple(float(value) for value in mean)
+        self.sd = None if sd is None else tuple(float(value) for value in sd)
+        if self.mean is not None and self.sd is not None:
+            if len(self.mean) != len(self.sd):
+                raise ValueError(f"mean={mean} and sd={sd} differ in length; one value a colour")
+            if not all(value > 0 for value in self.sd):
+                raise ValueError(f"sd={sd}; expected positive numbers")
+        self.geometry = dict(geometry or {})
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "mean": self.mean, "sd": self.sd}
+
+    def samples(self, data: xr.DataArray) -> ImageSamples:
+        """Check that images (image, color, y, x) fit the model, and lay them out.
+
+        Raises
+        ------
+        TypeError
+            If `data` is not a DataArray, or neither float nor uint8.
+        ValueError
+            If dims or the number of colours do not fit, if there is no image, or (as images are
+            read) where one has NaN or values outside [0, 1].
+        """
+        images = require_dims(data, ("image", "color", "y", "x"), "data")
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise TypeError(
+                f"data has dtype {images.dtype}; expected uint8 (0..255) or float ([0, 1]): "
+                "convert with .astype('uint8')"
+            )
+        colors = images.sizes["color"]
+        if self.mean is not None and colors != len(self.mean):
+            raise ValueError(
+                f"data has {colors} colours; the model takes {len(self.mean)}: for grey images "
+                "repeat the plane, e.g. .isel(color=[0, 0, 0])"
+            )
+        if images.size == 0:
+            raise ValueError(f"data is empty: {dict(images.sizes)}")
+        return ImageSamples(images, self)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Refuse: a classifier is its weights file and the call that made it.
+
+        Raises
+        ------
+        TypeError
+            Always, with the way to keep the weights.
+        """
+        raise TypeError(
+            "a classifier has no folder format: keep its weights with safetensors.torch.save_file("
+            "model.network.state_dict(), 'weights.safetensors') and make it again from that file, "
+            "e.g. resnet18(weights='weights.safetensors', categories=...)"
+        )
+
+
+class _CountedOutputs(nn.Module):
+    """A network whose outputs are checked against the number of categories."""
+
+    def __init__(self, module: nn.Module, n_categories: int) -> None:
+        super().__init__()
+        self.module = module
+        self.n_categories = n_categories
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.module(images)
+        if not isinstance(logits, Tensor) or logits.shape != (len(images), self.n_categories):
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"net gives {given} for {len(images)} images; expected logits (image, category) = "
+                f"{(len(images), self.n_categories)}: name as many categories as it has outputs"
+            )
+        return logits
+
+
+def from_module(
+    net: nn.Module,
+    *,
+    categories: Sequence[str],
+    mean: Sequence[float] | None = None,
+    sd: Sequence[float] | None = None,
+    layers: Mapping[str, nn.Module] | None = None,
+    default_layers: Sequence[str] | None = None,
+) -> Classifier:
+    """Wrap any network that takes images and gives category logits.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Takes normalised images (image, color, y, x) and gives logits (image, category). It is put
+        into evaluation mode.
+    categories : sequence of str
+        Names of the outputs, in their order.
+    mean, sd : sequence of float, optional
+        Of each colour, for images in [0, 1]: the network sees ``(image - mean) / sd``. Without
+        them it sees the images as they are.
+    layers : mapping of str to torch.nn.Module, optional
+        Hidden layers by name; by default all submodules of `net` under their module path.
+    default_layers : sequence of str, optional
+        Layers that contributions are taken at unless told; by default all.
+
+    Returns
+    -------
+    Classifier
+        With `net` inside (not a copy).
+
+    Raises
+    ------
+    ValueError
+        As for `Classifier`; when it runs, if `net` does not give one logit a category.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import retina_codec as rc
+    >>> import xarray as xr
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    >>> model = rc.classifiers.from_module(net, categories=["cross", "ring"])
+    >>> images = xr.DataArray(np.ones((5, 1, 8, 8), "float32"), dims=("image", "color", "y", "x"))
+    >>> dict(model.predict(images).sizes)
+    {'image': 5, 'category': 2}
+    """
+    named = {name: module for name, module in net.named_modules() if name}
+    return Classifier(
+        _CountedOutputs(net, len(categories)),
+        categories=categories,
+        mean=mean,
+        sd=sd,
+        layers=named if layers is None else layers,
+        default_layers=default_layers,
+    )
