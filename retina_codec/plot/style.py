@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -32,6 +34,8 @@ SEQUENTIAL = "bone_r"
 LETTER = 0.08  # inches that a letter of a tick label takes
 OUTLIER = 1.5  # of the 99.8th percentile
 
+_OFF_SCREEN: ContextVar[bool] = ContextVar("off_screen", default=False)
+
 _STYLE = {
     "font.size": 10,
     "axes.labelsize": 10,
@@ -59,10 +63,26 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+@contextmanager
+def off_screen() -> Iterator[None]:
+    """Make new figures that pyplot does not know of, so that none is shown or has to be closed."""
+    token = _OFF_SCREEN.set(True)
+    try:
+        yield
+    finally:
+        _OFF_SCREEN.reset(token)
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return a figure of `size` inches that gives labels the room they need."""
+    make = Figure if _OFF_SCREEN.get() else plt.figure
+    return make(figsize=size, layout="constrained")
+
+
 def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
     """Return `ax`, or new Axes on a figure of `size` inches; TypeError if it is something else."""
     if ax is None:
-        ax = plt.figure(figsize=size, layout="constrained").subplots()
+        ax = new_figure(size).subplots()
     elif not isinstance(ax, Axes):
         raise TypeError(
             f"ax is a {type(ax).__name__}; expected one matplotlib Axes, or None for a new figure"
@@ -74,7 +94,7 @@ def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
 def figure_for(figure: Figure | SubFigure | None, size: tuple[float, float]) -> Figure | SubFigure:
     """Return `figure`, or a new one of `size` inches; TypeError if it is something else."""
     if figure is None:
-        return plt.figure(figsize=size, layout="constrained")
+        return new_figure(size)
     if not isinstance(figure, Figure | SubFigure):
         raise TypeError(
             f"figure is a {type(figure).__name__}; expected a matplotlib Figure or SubFigure, or "
