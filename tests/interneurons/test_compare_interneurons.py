@@ -83,7 +83,7 @@ def on_clock(values, movie):
 
 
 def recorded(activation, movie, traces):
-    """Traces (sample, interneuron) on the movie's clock; other times are large: they must not count."""
+    """Traces (sample, interneuron) on the movie's clock; other times are large, not to be used."""
     values = np.full((FRAMES, traces.shape[1]), 1e6)
     values[activation[2]] = traces
     return on_clock(values, movie)
