@@ -3,10 +3,20 @@
 >>> import retina_codec as rc
 """
 
-from retina_codec import attribution, models, recordings, stimuli
+from retina_codec import attribution, models, modes, recordings, simulation, stimuli
+from retina_codec._common.files import open_tree, save_tree
+from retina_codec._common.time import time_coordinate
 from retina_codec._common.version import __version__
 from retina_codec.attribution import contributions, methods, open_contributions, targets
 from retina_codec.models import Model, evaluate, load_model, train
+from retina_codec.modes import (
+    Modes,
+    describe_modes,
+    epoch_selectivity,
+    fit_modes,
+    load_modes,
+    match_modes,
+)
 from retina_codec.recordings import (
     open_recording,
     recording_from_neo,
@@ -15,27 +25,40 @@ from retina_codec.recordings import (
     spike_triggered_average,
     split,
 )
+from retina_codec.simulation import simulate_retina
 from retina_codec.stimuli import stimulus_features
 
 __all__ = [
     "Model",
+    "Modes",
     "__version__",
     "attribution",
     "contributions",
+    "describe_modes",
+    "epoch_selectivity",
     "evaluate",
+    "fit_modes",
     "load_model",
+    "load_modes",
+    "match_modes",
     "methods",
     "models",
+    "modes",
     "open_contributions",
     "open_recording",
+    "open_tree",
     "recording_from_neo",
     "recordings",
     "reliability",
     "save_recording",
+    "save_tree",
+    "simulate_retina",
+    "simulation",
     "spike_triggered_average",
     "split",
     "stimuli",
     "stimulus_features",
     "targets",
+    "time_coordinate",
     "train",
 ]

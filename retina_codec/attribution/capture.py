@@ -11,23 +11,6 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients inside; both as before afterwards."""
-    training = [module for module in network.modules() if module.training]
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    network.eval()
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        for parameter in learning:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
 def captured(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Catch the output of each layer in the forward pass that runs inside.
 

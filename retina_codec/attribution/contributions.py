@@ -15,11 +15,11 @@ from retina_codec._common.checks import require_at_least, require_choice
 from retina_codec._common.files import open_tree
 from retina_codec._common.progress import progress_bar
 from retina_codec._common.provenance import provenance
-from retina_codec.attribution.capture import captured, frozen
+from retina_codec.attribution.capture import captured
 from retina_codec.attribution.engine import decompose
 from retina_codec.attribution.methods import IntegratedGradients, Method
 from retina_codec.attribution.targets import Output, Target, TopK
-from retina_codec.models.model import BATCH_SIZE, Model, Samples
+from retina_codec.models.model import BATCH_SIZE, Model, Samples, frozen
 from retina_codec.models.tensors import TensorModel
 
 SIGNS = ("positive", "negative")
@@ -103,6 +103,13 @@ def contributions(
     modules = {name: model.layer(name) for name in names}
     target = target or (TopK(1) if model.exclusive_outputs else Output())
     method = method or IntegratedGradients()
+    for name, given in (("target", target), ("method", method)):
+        if not isinstance(given, Target if name == "target" else Method):
+            raise TypeError(
+                f"{name}={given!r}; expected one of retina_codec.{name}s, such as "
+                + ("retina_codec.targets.Output()" if name == "target" else
+                   "retina_codec.methods.IntegratedGradients(steps=20)")
+            )
     if isinstance(sum_over, str):
         sum_over = (sum_over,)
     for dim in sum_over:
@@ -183,6 +190,11 @@ def _layer_shapes(
     """Shape (sample, channel[, y, x]) of each layer's output for one sample."""
     with torch.no_grad(), captured(modules) as caught:
         model.network(next(iter(samples.batches(1))).inputs)
+    missing = [name for name in modules if name not in caught]
+    if missing:
+        raise ValueError(
+            f"layer {missing[0]!r} does not run in the forward pass: choose another"
+        )
     for name, output in caught.items():
         if output.ndim not in (2, 4) or output.shape[0] != 1:
             raise ValueError(
@@ -298,6 +310,7 @@ def _assemble(
                     {**units, "long_name": "sum of contributions minus change of the target"},
                 ),
             },
-            coords=node.coords,
+            # Only indexed coordinates are inherited; each group is to open alone.
+            coords={**samples.coords, **node.coords},
         )
     return xr.DataTree.from_dict(tree)

@@ -54,13 +54,13 @@ class _Path:
         self.inputs = inputs
         self.baseline = torch.full_like(inputs, baseline)
         self.chosen: Tensor | None = None
-        self.straight = self._straight_layer()
+        self.straight = self._straight_layers()
 
     def at(self, s: float) -> Tensor:
         return torch.lerp(self.baseline, self.inputs, s)
 
-    def _straight_layer(self) -> _StraightLayer | None:
-        """Find the last layer, up to the first that is asked for, that is affine on this path.
+    def _straight_layers(self) -> list[_StraightLayer]:
+        """Find the layers, up to the first that is asked for, that are affine on this path.
 
         In a CNN of the retina this is the first convolution, nine tenths of the work. Found by
         looking, not by type: any bend shows at one of `BENDS`.
@@ -69,21 +69,23 @@ class _Path:
         missing = [name for name, module in self.layers.items() if module not in order]
         if missing:
             raise ValueError(
-                f"layers {', '.join(missing)} did not run in the forward pass: choose others"
+                f"layer {missing[0]!r} does not run exactly once in a forward pass and give one "
+                "tensor, so that its contribution is ambiguous: take the block that contains it"
             )
         first = min(order.index(module) for module in self.layers.values())
         candidates = {str(i): module for i, module in enumerate(order[: first + 1])}
         ends = {s: self._outputs(candidates, s) for s in (0.0, 1.0)}
         middles = {s: self._outputs(candidates, s) for s in BENDS}
-        for name in reversed(candidates):
+        found = []
+        for name, module in candidates.items():
             start, end = ends[0.0][name], ends[1.0][name]
             scale = (end - start).abs().amax()
             if all(
                 (middles[s][name] - torch.lerp(start, end, s)).abs().amax() <= STRAIGHT * scale
                 for s in BENDS
             ):
-                return _StraightLayer(candidates[name], start, end)
-        return None
+                found.append(_StraightLayer(module, start, end))
+        return found
 
     def _outputs(self, layers: Mapping[str, nn.Module], s: float) -> dict[str, Tensor]:
         with torch.no_grad(), captured(layers) as caught:
@@ -93,8 +95,8 @@ class _Path:
     def evaluate(self, s: float) -> tuple[dict[str, Tensor], Tensor]:
         """Layers' outputs at point `s` of the path, with gradients attached, and targets."""
         with ExitStack() as stack:
-            if self.straight:
-                stack.enter_context(replaced(self.straight.module, self.straight.at(s)))
+            for layer in self.straight:
+                stack.enter_context(replaced(layer.module, layer.at(s)))
             caught = stack.enter_context(captured(self.layers))
             outputs = self.model.network(self.at(s))
         if self.chosen is None:

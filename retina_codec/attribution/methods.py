@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from retina_codec._common.checks import require_at_least, require_choice
 
@@ -11,6 +11,7 @@ from retina_codec._common.checks import require_at_least, require_choice
 RULES = {"trapezoid": (0.5, 0.5), "left": (1.0, 0.0), "right": (0.0, 1.0)}
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to divide a target: which baseline, and how many steps from it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from retina_codec._common.checks import nearest_names, require_at_least
 from retina_codec.models.model import Model
 
 
+@runtime_checkable
 class Target(Protocol):
     """Numbers computed from a network's outputs, sample by sample."""
 

@@ -121,7 +121,7 @@ class BNCNN(SavedModel, RetinaModel):
         geometry1 = LayerGeometry(half1)
         geometry2 = LayerGeometry((half1[0] + half2[0], half1[1] + half2[1]))
         super().__init__(
-            network,
+            network.eval(),
             history=history,
             bin_width=bin_width,
             cells=cells,

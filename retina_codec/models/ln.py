@@ -88,7 +88,7 @@ class LN(SavedModel, RetinaModel):
                 )
             )
         super().__init__(
-            network,
+            network.eval(),
             history=history,
             bin_width=bin_width,
             cells=cells,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,23 @@ from retina_codec._common.time import BIN_WIDTH_TOLERANCE, bin_width_of, runs_of
 
 # Samples in one forward pass, unless told: some tens of MB for the field's architectures.
 BATCH_SIZE = 256
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients inside; both as before afterwards."""
+    training = [module for module in network.modules() if module.training]
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ class Model:
         output_units: str = "1",
         exclusive_outputs: bool = False,
     ) -> None:
-        self.network = network.eval()
+        self.network = network
         self.sample_dim = sample_dim
         self.output_dim = output_dim
         self.outputs = np.asarray(outputs, dtype=str)
@@ -186,8 +204,7 @@ class Model:
         samples = self.samples(data)
         result = np.empty((len(samples), len(self.outputs)), dtype=np.float32)
         n_batches = -(-len(samples) // batch_size)
-        self.network.eval()
-        with torch.no_grad():
+        with frozen(self.network), torch.no_grad():
             for batch in progress_bar(
                 samples.batches(batch_size), "predict", total=n_batches, shown=progress
             ):

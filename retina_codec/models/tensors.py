@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from retina_codec.models.model import Batch, Model
+from retina_codec.models.model import Batch, Model, frozen
 
 
 class TensorSamples:
@@ -57,12 +57,8 @@ class TensorModel(Model):
 
     def __init__(self, network: nn.Module, example: Any) -> None:
         super().__init__(network, sample_dim="sample", output_dim="output", outputs=[])
-        training = [module for module in network.modules() if module.training]
-        with torch.no_grad():
-            first = self._tensor(example)[:1].to(self.device, self.dtype)
-            outputs = network.eval()(first)
-        for module in training:
-            module.training = True
+        with frozen(network), torch.no_grad():
+            outputs = network(self._tensor(example)[:1].to(self.device, self.dtype))
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:
             raise ValueError(
                 "model gives "

@@ -141,9 +141,7 @@ class _Training(lightning.LightningModule):
         return loss + self._rates[1] * rate.mean()
 
     def on_train_epoch_end(self) -> None:
-        self.network.eval()
         predicted = self._model.predict(self._validation["stimulus"])
-        self.network.train()
         loss = float(
             poisson_loss(torch.from_numpy(predicted.values), self._counts, self._model.bin_width)
         )
@@ -278,6 +276,7 @@ def _fit(loop: _Training, max_epochs: int, seed: int, progress: bool) -> None:
             # The data are in memory: worker processes would only copy them.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__`.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             torch.manual_seed(seed)
             trainer = lightning.Trainer(
                 max_epochs=max_epochs,

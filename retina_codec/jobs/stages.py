@@ -1,0 +1,268 @@
+"""The stages of a job, each from files to files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from retina_codec._common.checks import nearest_names
+from retina_codec._common.files import open_tree, save_tree, written_beside
+from retina_codec._common.time import block_coordinate
+from retina_codec.attribution import contributions, open_contributions
+from retina_codec.attribution.methods import IntegratedGradients
+from retina_codec.interneurons import compare_interneurons
+from retina_codec.jobs.config import Job
+from retina_codec.jobs.findings import summarise
+from retina_codec.jobs.folder import RunFolder
+from retina_codec.jobs.simulated import simulated_recording
+from retina_codec.models import BNCNN, LN, RetinaModel, evaluate, load_model, train
+from retina_codec.modes import describe_modes, epoch_selectivity, fit_modes, load_modes
+from retina_codec.recordings import open_recording, reliability, save_recording, split
+from retina_codec.reporting import report
+from retina_codec.stimuli import stimulus_features
+
+NETWORKS = ("trained", "untrained")
+# Two independent seeds: the control must not start from the weights that were trained.
+CONTROL_SEED = 1000
+LN_EPOCHS = 8
+LN_LEARNING_RATE = 3e-3
+# Frames between epochs say nothing about a class.
+UNLABELLED = ("transition", "natural", "")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a job: what it does, which settings decide it, and what it comes after."""
+
+    name: str
+    work: Callable[[Job, Path, bool], None]
+    settings: Sequence[str]
+    after: Sequence[str] = ()
+
+
+def run_job(job: Job, *, progress: bool = True) -> Path:
+    """Run a job from the recording to the report; finished stages are not repeated.
+
+    Parameters
+    ----------
+    job : Job
+        The settings.
+    progress : bool
+        Show what is being done, on standard error.
+
+    Returns
+    -------
+    pathlib.Path
+        The report.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        As the stages raise them; what was finished before stays.
+    """
+    if job.recording is not None and not Path(job.recording.path).exists():
+        raise FileNotFoundError(
+            f"recording.path={job.recording.path!r} does not exist: give the file or folder of "
+            "the recording"
+        )
+    folder = RunFolder(Path(job.folder))
+    with written_beside(folder.path / "job.yaml") as fresh:
+        fresh.write_text(yaml.safe_dump(asdict(job), sort_keys=False))
+    for number, stage in enumerate(STAGES, 1):
+        settings = {name: getattr(job, name) for name in stage.settings}
+        key = folder.key(stage.name, settings, stage.after)
+        done = folder.finished(stage.name, key)
+        if progress:
+            state = "kept" if done else "..."
+            sys.stderr.write(f"[{number}/{len(STAGES)}] {stage.name} {state}\n")
+            sys.stderr.flush()
+        if not done:
+            stage.work(job, folder.path, progress)
+            folder.finish(stage.name, key)
+    return folder.path / "report.html"
+
+
+def _record(job: Job, folder: Path, progress: bool) -> None:
+    if job.recording is not None:
+        recording = open_recording(
+            job.recording.path, format=job.recording.format, cells=job.recording.cells
+        )
+    else:
+        recording = simulated_recording(job.simulation, job.seed)  # type: ignore[arg-type]
+    node = job.contributions.node
+    if node not in recording.children:
+        raise ValueError(
+            f"contributions.node={node!r} is no node of the recording; "
+            f"{nearest_names(node, recording.children)}"
+        )
+    save_recording(recording, folder / "recording.zarr")
+
+
+def _recording(folder: Path) -> xr.DataTree:
+    return open_tree(folder / "recording.zarr")
+
+
+def _node(recording: xr.DataTree, name: str) -> xr.Dataset:
+    return recording[name].to_dataset().load()
+
+
+def _measure_reliability(job: Job, folder: Path, progress: bool) -> None:
+    recording = _recording(folder)
+    if "test" in recording.children and "repeat" in recording["test"].dims:
+        measured = reliability(_node(recording, "test"), history=job.model.history, seed=job.seed)
+        save_tree(measured, folder / "reliability.nc")
+
+
+def _train(job: Job, folder: Path, progress: bool) -> None:
+    parts = split(_node(_recording(folder), "train"), gap=job.model.history)
+    training, validation = parts["train"].to_dataset(), parts["validation"].to_dataset()
+    options: dict[str, Any] = {"history": job.model.history}
+    kernels = job.model.kernel_sizes
+    cnn_options = {
+        **options,
+        "channels": tuple(job.model.channels),
+        "kernel_sizes": None if kernels is None else tuple(kernels),
+        "noise": job.model.noise,
+    }
+    model = BNCNN.for_recording(training, **cnn_options, seed=job.seed)
+    history = train(
+        model, training, validation=validation, seed=job.seed, progress=progress,
+        **asdict(job.training),
+    )
+    baseline = LN.for_recording(training, **options, seed=job.seed)
+    train(baseline, training, validation=validation, max_epochs=LN_EPOCHS, seed=job.seed,
+          learning_rate=LN_LEARNING_RATE, progress=progress)
+    control = BNCNN.for_recording(training, **cnn_options, seed=job.seed + CONTROL_SEED)
+    # At a learning rate of 0 an epoch sets the statistics of batch norm and nothing else, so that
+    # the control works in the same range as the trained network.
+    train(control, training, validation=validation, max_epochs=1, learning_rate=0.0,
+          seed=job.seed, progress=progress)
+    for name, made in (("trained", model), ("untrained", control), ("ln", baseline)):
+        made.save(folder / "models" / name)
+    save_tree(history, folder / "training.nc")
+
+
+def _models(folder: Path) -> dict[str, RetinaModel]:
+    return {name: load_model(folder / "models" / name) for name in (*NETWORKS, "ln")}
+
+
+def _evaluate(job: Job, folder: Path, progress: bool) -> None:
+    recording = _recording(folder)
+    # Without a test node, the validation part tells at least which epoch was kept.
+    if "test" in recording.children:
+        node = _node(recording, "test")
+    else:
+        node = split(_node(recording, "train"), gap=job.model.history)["validation"].to_dataset()
+    models = _models(folder)
+    scores = {name: evaluate(model, node, seed=job.seed) for name, model in models.items()}
+    predictions = {
+        name: model.predict(node["stimulus"]).to_dataset() for name, model in models.items()
+    }
+    save_tree(xr.DataTree.from_dict(scores), folder / "evaluation.nc")
+    save_tree(xr.DataTree.from_dict(predictions), folder / "predictions.nc")
+
+
+def _decompose(job: Job, folder: Path, progress: bool) -> None:
+    node = _node(_recording(folder), job.contributions.node)
+    movie = node["stimulus"].isel(time=slice(job.contributions.max_frames))
+    models = _models(folder)
+    for name in NETWORKS:
+        tree = contributions(
+            models[name], movie, layers=job.contributions.layers, split_sign=True,
+            method=IntegratedGradients(steps=job.contributions.steps), sum_over=("y", "x"),
+            batch_size=512, progress=progress,
+        )
+        save_tree(tree, folder / "contributions" / f"{name}.zarr")
+
+
+def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
+    scores = {}
+    for name in NETWORKS:
+        tree = open_contributions(folder / "contributions" / f"{name}.zarr")
+        for layer, node in tree["layers"].children.items():
+            modes = fit_modes(
+                node["contribution"].load(), seed=job.seed, progress=progress, **asdict(job.modes)
+            )
+            modes.save(folder / "modes" / name / layer)
+            scores[f"{name}/{layer}"] = modes.score()
+    save_tree(xr.DataTree.from_dict(scores), folder / "mode_scores.nc")
+
+
+def _describe(job: Job, folder: Path, progress: bool) -> None:
+    node = _node(_recording(folder), job.contributions.node)
+    movie = node["stimulus"].isel(time=slice(job.contributions.max_frames))
+    features = stimulus_features(movie)
+    described, selectivity = {}, {}
+    for name in NETWORKS:
+        for layer in sorted(path.name for path in (folder / "modes" / name).iterdir()):
+            modes = load_modes(folder / "modes" / name / layer)
+            described[f"{name}/{layer}"] = describe_modes(modes, features)
+            if "epoch" in movie.coords:
+                selectivity[f"{name}/{layer}"] = epoch_selectivity(
+                    *_labelled_epochs(modes.loadings, movie["epoch"]), seed=job.seed
+                )
+    save_tree(xr.DataTree.from_dict(described), folder / "descriptions.nc")
+    if selectivity:
+        save_tree(xr.DataTree.from_dict(selectivity), folder / "selectivity.nc")
+
+
+def _labelled_epochs(
+    loadings: xr.DataArray, labels: xr.DataArray
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Loadings and labels within epochs, each epoch a block of its own.
+
+    Without that, two epochs of one class would merge where what lay between them is cut out.
+    """
+    labels = labels.sel(time=loadings["time"]).drop_vars("epoch", errors="ignore")
+    number = np.r_[0, np.cumsum(labels.values[1:] != labels.values[:-1])]
+    kept = ~np.isin(labels.values.astype(str), UNLABELLED)
+    block = block_coordinate(number[kept])
+    return tuple(  # type: ignore[return-value]
+        data.isel(time=kept).assign_coords(block=block) for data in (loadings, labels)
+    )
+
+
+def _compare(job: Job, folder: Path, progress: bool) -> None:
+    recording = _recording(folder)
+    if "noise" not in recording.children or "potential" not in recording["noise"]:
+        return
+    node = _node(recording, "noise")
+    compared = {}
+    for name, model in _models(folder).items():
+        if name in NETWORKS:
+            found = compare_interneurons(
+                model, node["stimulus"], node["potential"], seed=job.seed, progress=progress
+            )
+            compared.update({f"{name}{group.path}": group.to_dataset() for group in found.subtree})
+    save_tree(xr.DataTree.from_dict(compared), folder / "interneurons.nc")
+
+
+def _summarise(job: Job, folder: Path, progress: bool) -> None:
+    with written_beside(folder / "summary.json") as fresh:
+        fresh.write_text(json.dumps(summarise(folder), indent=1))
+
+
+def _report(job: Job, folder: Path, progress: bool) -> None:
+    report(folder, title=job.title)
+
+
+STAGES = (
+    Stage("recording", _record, ("recording", "simulation", "seed", "contributions")),
+    Stage("reliability", _measure_reliability, ("model", "seed"), ("recording",)),
+    Stage("training", _train, ("model", "training", "seed"), ("recording",)),
+    Stage("evaluation", _evaluate, ("seed",), ("training",)),
+    Stage("contributions", _decompose, ("contributions",), ("training",)),
+    Stage("modes", _fit_modes, ("modes", "seed"), ("contributions",)),
+    Stage("description", _describe, ("seed",), ("modes",)),
+    Stage("interneurons", _compare, ("seed",), ("training",)),
+    Stage("summary", _summarise, (), ("reliability", "evaluation", "description", "interneurons")),
+    Stage("report", _report, ("title",), ("summary",)),
+)
