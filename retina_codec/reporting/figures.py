@@ -316,8 +316,8 @@ def _telling_times(stimulus: xr.DataArray) -> list[float] | None:
 
 
 def _first_kernels(run: Run) -> str | None:
-    for name in run.model.default_layers:
-        if getattr(getattr(run.model.layers[name], "weight", None), "ndim", 0) == 5:
+    for name, module in run.model.layers.items():
+        if getattr(getattr(module, "weight", None), "ndim", 0) == 5:
             return name
     return None
 

@@ -15,6 +15,7 @@ from retina_codec import stimuli
 from retina_codec._common.files import save_tree
 from retina_codec.modes import describe_modes, epoch_selectivity, fit_modes
 
+LAYERS = ["conv1", "conv2"]
 CELLS = ["<b>", "cell & 2", "c3"]
 TITLE = 'A "small" <run>'
 
@@ -72,6 +73,7 @@ def finished_run(tmp_path_factory):
         tree = rc.contributions(
             model,
             movie,
+            layers=LAYERS,
             split_sign=True,
             sum_over=("y", "x"),
             progress=False,
