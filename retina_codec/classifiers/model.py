@@ -235,8 +235,8 @@ def from_module(
     Parameters
     ----------
     net : torch.nn.Module
-        Takes normalised images (image, color, y, x) and gives logits (image, category). It is put
-        into evaluation mode.
+        Takes normalised images (image, color, y, x) and gives logits (image, category). It is run
+        in evaluation mode, and left in the mode it is in.
     categories : sequence of str
         Names of the outputs, in their order.
     mean, sd : sequence of float, optional

@@ -81,7 +81,7 @@ def resnet18(
     n_outputs = _n_outputs(state, weights, categories)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = torchvision.models.resnet18(weights=None, num_classes=n_outputs)
+        network = torchvision.models.resnet18(weights=None, num_classes=n_outputs).eval()
     if state is not None:
         fill(network, state, weights)
     imagenet = ResNet18_Weights.IMAGENET1K_V1

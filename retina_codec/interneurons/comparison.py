@@ -13,11 +13,11 @@ from retina_codec._common.checks import magnitude, require_at_least, require_cou
 from retina_codec._common.progress import progress_bar
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of
-from retina_codec.attribution.capture import captured, frozen
+from retina_codec.attribution.capture import captured
 from retina_codec.interneurons.alignment import lagged_potential, separate_halves
 from retina_codec.interneurons.choosing import LayerMoments, best_units
 from retina_codec.interneurons.shifts import ShiftedSignals, circular_shifts
-from retina_codec.models.model import BATCH_SIZE, Model, Samples
+from retina_codec.models.model import BATCH_SIZE, Model, Samples, frozen
 
 UNIT_DIMS = ("channel", "y", "x")
 
@@ -96,10 +96,9 @@ def compare_interneurons(
     --------
     >>> import numpy as np
     >>> import retina_codec as rc
-    >>> from retina_codec._common.time import time_coordinate
     >>> import xarray as xr
     >>> rng = np.random.default_rng(0)
-    >>> time = time_coordinate(0.05 * np.arange(600), bin_width=0.05)
+    >>> time = rc.time_coordinate(0.05 * np.arange(600), bin_width=0.05)
     >>> movie = xr.DataArray(
     ...     rng.standard_normal((600, 4, 4)), dims=("time", "y", "x"), coords={"time": time}
     ... )
@@ -107,7 +106,7 @@ def compare_interneurons(
     >>> noise = xr.DataArray(
     ...     rng.standard_normal((600, 2)), dims=("time", "interneuron"), coords={"time": time}
     ... )
-    >>> tree = compare_interneurons(model, movie, noise, n_shifts=20, progress=False)
+    >>> tree = rc.compare_interneurons(model, movie, noise, n_shifts=20, progress=False)
     >>> bool((tree["best_r"] < 0.3).all())
     True
     >>> tree["layers/filter"]["correlation"].dims

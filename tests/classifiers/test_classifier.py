@@ -62,6 +62,21 @@ def test_seed_decides_the_weights_and_the_random_state_is_left_alone():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_runs_in_evaluation_mode_and_leaves_the_mode_alone(model):
+    data = images(4)
+    network = torchvision.models.resnet18(num_classes=4)
+    wrapped = from_module(network, categories=list("abcd"), mean=MEAN, sd=SD)
+    network.load_state_dict(model.network.state_dict())
+    network.train()
+    xr.testing.assert_allclose(wrapped.predict(data), model.predict(data), rtol=1e-4)
+    assert network.training
+    assert all(
+        torch.equal(value, network.state_dict()[key])
+        for key, value in model.network.state_dict().items()
+    )
+    assert not model.network.training
+
+
 def test_normalisation_is_part_of_the_fingerprint():
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     made = [
