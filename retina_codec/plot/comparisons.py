@@ -22,6 +22,9 @@ from retina_codec.plot.style import (
     styled,
 )
 
+TYPE_NAMES = ("interneuron_type", "type")  # as in simulations, and in recordings
+MOST_WRAPPED = 12
+
 Results = xr.Dataset | Mapping[str, xr.Dataset]
 
 
@@ -99,7 +102,7 @@ def interneuron_match(comparison: Results, *, ax: Axes | None = None) -> Axes:
     ----------
     comparison : Dataset, or mapping of str to Dataset
         As from `retina_codec.compare_interneurons`: best_r, null_r, p_value (interneuron),
-        coordinate type (interneuron); several by name, such as
+        coordinate type or interneuron_type (interneuron); several by name, such as
         ``{"trained": ..., "untrained": ...}``.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure.
@@ -132,7 +135,7 @@ def interneuron_match(comparison: Results, *, ax: Axes | None = None) -> Axes:
     needed = ("best_r", "null_r", "p_value")
     named = _named(comparison, needed, "comparison", "retina_codec.compare_interneurons")
     types = list(dict.fromkeys(kind for data in named.values() for kind in _types(data)))
-    ax = axes_for(ax, (max(5.5, 2.6 + 0.9 * len(types)), 4.0))
+    ax = axes_for(ax, (float(np.clip(2.6 + 0.9 * len(types), 5.5, 14)), 4.0))
     step = 0.7 / len(named)
     for place, (name, data) in enumerate(named.items()):
         color = PALETTE[place % len(PALETTE)] if len(named) > 1 else BLUE
@@ -164,7 +167,9 @@ def interneuron_match(comparison: Results, *, ax: Axes | None = None) -> Axes:
                     zorder=2,
                 )
     ax.axhline(0, color=BLACK, linewidth=0.8)
-    mark_columns(ax, [fill(kind.replace("_", " "), 10) for kind in types])
+    names = [kind.replace("_", " ") for kind in types]
+    # Many types have no room for words below each other either.
+    mark_columns(ax, names if len(types) > MOST_WRAPPED else [fill(name, 10) for name in names])
     ax.set(
         xlabel="type of interneuron",
         ylabel="correlation with the best unit",
@@ -176,8 +181,8 @@ def interneuron_match(comparison: Results, *, ax: Axes | None = None) -> Axes:
 
 
 def _types(data: xr.Dataset) -> list[str]:
-    name = "type" if "type" in data.variables else "interneuron"
-    return [str(kind) for kind in data[name].values]
+    names = [name for name in TYPE_NAMES if name in data.coords]
+    return [str(kind) for kind in (data[names[0]] if names else data["interneuron"]).values]
 
 
 def _spread(middle: np.ndarray, width: float) -> np.ndarray:

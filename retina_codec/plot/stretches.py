@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from retina_codec.plot.style import PALE, color_bar, color_limits
 Stretch = slice | tuple[float, float] | None
 
 TIME_LABEL = "time (s)"
+GAP = 1.5  # bins between onsets from which on time has a gap
 MOST_COLUMNS = 700  # of a heat map: more than there are pixels would be dropped, not drawn
 
 
@@ -86,12 +88,22 @@ def bin_of(data: Any) -> float:
     return float(np.median(np.diff(onsets.values))) if onsets.size > 1 else 1.0
 
 
+def drawn_runs(data: Any) -> list[slice]:
+    """Return contiguous runs along `time`: by `block`, or where that is absent by gaps in time."""
+    if "block" in data.coords:
+        return runs_of(data)
+    steps = np.diff(data["time"].values)
+    edges = np.flatnonzero(steps > GAP * bin_of(data)) + 1
+    bounds = [0, *(int(edge) for edge in edges), data.sizes["time"]]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds)]
+
+
 def draw_line(ax: Axes, data: xr.DataArray, **options: Any) -> Any:
     """Draw data (time) as one line, broken where a block ends."""
     times: list[np.ndarray] = []
     values: list[np.ndarray] = []
     gap = np.array([np.nan])
-    for run in runs_of(data):
+    for run in drawn_runs(data):
         times += [data["time"].values[run], gap]
         values += [data.values[run].astype(float), gap]
     return ax.plot(np.concatenate(times)[:-1], np.concatenate(values)[:-1], **options)[0]
@@ -109,7 +121,7 @@ def draw_rows(
     onsets = data["time"].values
     images = []
     factor = -(-len(onsets) // MOST_COLUMNS)
-    for run in runs_of(data):
+    for run in drawn_runs(data):
         shown = _averaged(values[:, run], factor)
         stop = onsets[run.start] + shown.shape[1] * factor * width
         extent = (onsets[run.start], stop, len(values) - 0.5, -0.5)

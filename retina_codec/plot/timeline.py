@@ -18,6 +18,7 @@ from retina_codec.plot.stretches import (
     bin_of,
     draw_line,
     draw_rows,
+    drawn_runs,
     in_stretch,
     one_cell,
 )
@@ -188,8 +189,10 @@ def _draw_epochs(ax: Axes, epoch: xr.DataArray) -> None:
     others = [name for name in names if name not in EPOCH_COLORS]
     colors = EPOCH_COLORS | {name: free[i % len(free)] for i, name in enumerate(others)}
     # An epoch also ends where time has a gap.
-    new = (labels[1:] != labels[:-1]) | (np.diff(onsets) > 1.5 * width)
-    edges = [0, *(np.flatnonzero(new) + 1), len(labels)]
+    starts = {run.start for run in drawn_runs(epoch)} | {
+        int(i) + 1 for i in np.flatnonzero(labels[1:] != labels[:-1])
+    }
+    edges = [*sorted(starts), len(labels)]
     for start, stop in itertools.pairwise(edges):
         ax.axvspan(
             onsets[start],

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from retina_codec import plot
 from retina_codec._common.files import written_beside
-from retina_codec._common.time import bin_width_of, runs_of
-from retina_codec.plot.style import new_figure, off_screen
+from retina_codec._common.time import bin_width_of
+from retina_codec.plot.stretches import drawn_runs
+from retina_codec.plot.style import new_figure, off_screen, styled
 from retina_codec.reporting.run import Run
 
 DPI = 150
@@ -166,7 +167,8 @@ def _of_contributions(run: Run) -> Iterator[Picture]:
         return
     cell = best_cell(run)
     target = tree.to_dataset()["target"].load()
-    stretch = _busy_stretch(target, SECONDS_OF_MODES)
+    active = target.sel(cell=cell) if "cell" in target.dims else target
+    stretch = _busy_stretch(active.drop_vars("epoch", errors="ignore"), SECONDS_OF_MODES)
     for layer, node in tree["layers"].children.items():
         yield Picture(
             "contributions",
@@ -252,6 +254,7 @@ def _contribution(
     )
 
 
+@styled
 def _predictions(run: Run) -> np.ndarray:
     ranked = _ranked_cells(run)
     chosen = dict.fromkeys([ranked[0], ranked[len(ranked) // 2], ranked[-1]])
@@ -271,14 +274,14 @@ def _predictions(run: Run) -> np.ndarray:
 
 
 def _timeline(run: Run, loadings: xr.DataArray, description: xr.Dataset | None) -> np.ndarray:
-    stretch = _busy_stretch(loadings, SECONDS_OF_MODES)
     node = run.decomposed
     tree = run.contributions.get("trained")
-    target = None if tree is None else tree.to_dataset()["target"].sel(time=slice(*stretch))
+    target = None if tree is None else tree.to_dataset()["target"]
+    stretch = _busy_stretch(loadings if target is None else target, SECONDS_OF_MODES)
     return plot.mode_timeline(
         loadings.sel(time=slice(*stretch)),
         stimulus=None if node is None else node["stimulus"].sel(time=slice(*stretch)).load(),
-        rate=None if target is None else target.load(),
+        rate=None if target is None else target.sel(time=slice(*stretch)).load(),
         description=description,
     )
 
@@ -289,7 +292,7 @@ def _busy_stretch(data: xr.DataArray, seconds: float) -> tuple[float, float]:
     activity = np.abs(data.transpose("time", ...).values).reshape(data.sizes["time"], -1).mean(1)
     labels = data["epoch"].values.astype(str) if "epoch" in data.coords else None
     best, stretch = (-1.0, -1.0), slice(0, length)
-    for run in runs_of(data):
+    for run in drawn_runs(data):
         for start in range(run.start, max(run.start + 1, run.stop - length + 1), length // 4 or 1):
             part = slice(start, min(start + length, run.stop))
             kinds = 0 if labels is None else len(set(labels[part]) - set(REST))

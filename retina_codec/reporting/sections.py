@@ -139,7 +139,7 @@ def _model(run: Run, drawn: Drawn) -> Section:
         ours, theirs = xr.align(trained["pearson_r"], baseline["pearson_r"], join="inner")
         better = int((ours > theirs).sum())
         sentences.append(
-            f"It predicts {better} of {ours.size} cells better than the LN baseline (median "
+            f"In {better} of {ours.size} cells it is above the LN baseline (median "
             f"{_number(theirs.median())})."
         )
     body = joined(

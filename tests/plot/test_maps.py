@@ -156,6 +156,11 @@ class TestModes:
         assert heat.get_xlabel() == "time (s)"
         assert heat.get_xlim() == epoch.get_xlim() == (0.0, pytest.approx(7.0))
 
+    def test_gaps_are_seen_without_blocks_too(self, loadings):
+        _, heat = plot.mode_timeline(loadings.drop_vars("block"))
+        spans = [image.get_extent()[:2] for image in heat.images]
+        np.testing.assert_allclose(spans, [(0, 3), (4, 7)])
+
     def test_timeline_of_one_cell(self, loadings, node):
         _, rate, heat = plot.mode_timeline(
             loadings, rate=node["true_rate"], cell="cell 03", time=(1, 2)
@@ -266,6 +271,12 @@ class TestComparisons:
         assert len(null.get_segments()) == 8
         places = np.r_[significant.get_offsets()[:, 0], rest.get_offsets()[:, 0]]
         np.testing.assert_array_equal(np.round(places), [0, 0, 0, 1, 1, 1, 2, 2])
+
+    def test_interneurons_of_a_simulation(self, matches):
+        ax = plot.interneuron_match(matches.rename(type="interneuron_type"))
+        assert len(ticks(ax.xaxis)) == 3
+        ax = plot.interneuron_match(matches.drop_vars("type"))
+        assert ticks(ax.xaxis) == [f"i{n}" for n in range(8)]
 
     def test_interneurons_beside_a_control(self, matches):
         tree = xr.DataTree.from_dict({"trained": matches, "untrained": matches * 0.5})

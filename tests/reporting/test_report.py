@@ -104,7 +104,7 @@ def test_captions_numbers_and_provenance(written, parsed):
     median = float(np.median(scores["trained"]["pearson_r"]))
     assert f"reaches a median Pearson r of {median:.2f} over 3 cells" in parsed.text
     better = int((scores["trained"]["pearson_r"] > scores["ln"]["pearson_r"]).sum())
-    assert f"predicts {better} of 3 cells better" in parsed.text
+    assert f"In {better} of 3 cells it is above the LN baseline" in parsed.text
     assert scores["trained"].attrs["model_fingerprint"] in parsed.text
     assert "IntegratedGradients(steps=2" in parsed.text
     assert "untrained network" in parsed.text and "3 of 4" in parsed.text
