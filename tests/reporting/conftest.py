@@ -16,7 +16,8 @@ from retina_codec._common.files import save_tree
 from retina_codec.modes import describe_modes, epoch_selectivity, fit_modes
 
 LAYERS = ["conv1", "conv2"]
-CELLS = ["<b>", "cell & 2", "c3"]
+# Whichever cell is named in a caption, it must be escaped.
+CELLS = ["<b>", "<i> & 2", "<u>"]
 TITLE = 'A "small" <run>'
 
 

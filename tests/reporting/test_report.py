@@ -88,9 +88,10 @@ def test_every_section_is_there_and_linked(parsed):
 
 def test_text_is_escaped(written, parsed):
     _, html = written
-    assert "<b>" not in html and "<run>" not in html and "<carry>" not in html
-    assert "b" not in parsed.seen
-    assert "of cell <b>" in parsed.text or "of cell cell & 2" in parsed.text or "c3" in parsed.text
+    for raw in ("<b>", "<i>", "<u>", "<run>", "<carry>"):
+        assert raw not in html
+    assert not {"b", "i", "u"} & set(parsed.seen)
+    assert any(f"of cell {cell}," in parsed.text for cell in ("<b>", "<i> & 2", "<u>"))
     assert 'A "small" <run>' in parsed.text
     assert "Modes <carry> light." in parsed.text
     assert "circuit: <script>" in parsed.text  # of job.yaml
@@ -142,7 +143,6 @@ def test_figures_stand_beside_it_and_in_it(written):
     for file in figures.glob("*.png"):
         with Image.open(file) as image:
             assert image.info["dpi"][0] == pytest.approx(150, abs=1)
-            # The legend of the label at least is not white.
             assert np.asarray(image.convert("L")).min() < 128
     assert not plt.get_fignums()
 
