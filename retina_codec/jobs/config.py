@@ -49,6 +49,8 @@ class SimulationSettings:
         How often the test movie is shown.
     probe_cycles
         Cycles of the probe movie (light steps, gratings, bars, still pictures).
+    probe_epoch
+        Duration of each of its epochs, in seconds.
     """
 
     circuit: str = "default"
@@ -58,6 +60,7 @@ class SimulationSettings:
     test_frames: int = 1500
     repeats: int = 20
     probe_cycles: int = 2
+    probe_epoch: float = 0.8
 
 
 @dataclass
@@ -236,7 +239,7 @@ def read_job(path: str | os.PathLike[str]) -> Job:
     parser.add_class_arguments(Job, "job")
     try:
         parsed = parser.parse_object({"job": settings})
-        return parser.instantiate_classes(parsed).job
+        return parser.instantiate(parsed).job
     except (jsonargparse.ArgumentError, ValueError) as error:
         raise ValueError(f"config={str(path)!r}: {_first_reason(error)}") from error
 

@@ -59,7 +59,10 @@ def simulated_recording(settings: SimulationSettings, seed: int) -> xr.DataTree:
                     unseen, n_frames=settings.test_frames, shape=shape, seed=seed + 2
                 ),
                 stimuli.probe_movie(
-                    seed=seed + 2, shape=shape, n_cycles=settings.probe_cycles
+                    seed=seed + 2,
+                    shape=shape,
+                    n_cycles=settings.probe_cycles,
+                    epoch_duration=settings.probe_epoch,
                 ),
             ]
         ),

@@ -14,8 +14,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
 
 from retina_codec._common.checks import require_at_least, require_dims
+from retina_codec._common.progress import progress_counter
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import runs_of
 from retina_codec.models.model import RetinaModel, training_node
@@ -97,7 +99,7 @@ class _Training(lightning.LightningModule):
         super().__init__()
         self.network = model.network
         self._model = model
-        self._segments = segments
+        self.segments = segments
         self._validation = validation
         samples = model.samples(validation["stimulus"])
         counts = validation["spike_count"].sel(time=samples.coords["time"])
@@ -108,15 +110,16 @@ class _Training(lightning.LightningModule):
         self._sum = [0.0, 0]
         self.record: list[tuple[float, float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.bar: tqdm | None = None
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return DataLoader(self._segments, batch_size=None)
+        return DataLoader(self.segments, batch_size=None)
 
     def configure_optimizers(self) -> Any:
         learning_rate, _, l2_weights = self._rates
         optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate,
                                      weight_decay=l2_weights)
-        steps = len(self._segments) * int(self.trainer.max_epochs or 1)
+        steps = len(self.segments) * int(self.trainer.max_epochs or 1)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=learning_rate, total_steps=steps
         )
@@ -124,7 +127,7 @@ class _Training(lightning.LightningModule):
                 "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        self._segments.epoch = self.current_epoch
+        self.segments.epoch = self.current_epoch
         self._sum = [0.0, 0]
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -138,6 +141,8 @@ class _Training(lightning.LightningModule):
             )
         self._sum[0] += float(loss.detach()) * len(counts)
         self._sum[1] += len(counts)
+        if self.bar is not None:
+            self.bar.update()
         return loss + self._rates[1] * rate.mean()
 
     def on_train_epoch_end(self) -> None:
@@ -148,7 +153,8 @@ class _Training(lightning.LightningModule):
         self.record.append((self._sum[0] / max(1, self._sum[1]), loss))
         if self.best is None or loss < self.best[0]:
             self.best = (loss, copy.deepcopy(self.network.state_dict()))
-        self.log("validation", loss, prog_bar=True)
+        if self.bar is not None:
+            self.bar.set_postfix(validation_loss=f"{loss:.4f}")
 
 
 def train(
@@ -285,9 +291,11 @@ def _fit(loop: _Training, max_epochs: int, seed: int, progress: bool) -> None:
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,
-                enable_progress_bar=progress,
+                enable_progress_bar=False,
             )
             loop.network.train()
-            trainer.fit(loop)
+            n_steps = max_epochs * len(loop.segments)
+            with progress_counter(n_steps, "train", shown=progress) as loop.bar:
+                trainer.fit(loop)
     finally:
         logger.setLevel(level)
