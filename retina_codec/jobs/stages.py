@@ -32,8 +32,6 @@ from retina_codec.stimuli import stimulus_features
 NETWORKS = ("trained", "untrained")
 # Two independent seeds: the control must not start from the weights that were trained.
 CONTROL_SEED = 1000
-LN_EPOCHS = 8
-LN_LEARNING_RATE = 3e-3
 # Frames between epochs say nothing about a class.
 UNLABELLED = ("transition", "natural", "")
 
@@ -124,23 +122,22 @@ def _measure_reliability(job: Job, folder: Path, progress: bool) -> None:
 def _train(job: Job, folder: Path, progress: bool) -> None:
     parts = split(_node(_recording(folder), "train"), gap=job.model.history)
     training, validation = parts["train"].to_dataset(), parts["validation"].to_dataset()
-    options: dict[str, Any] = {"history": job.model.history}
     kernels = job.model.kernel_sizes
-    cnn_options = {
-        **options,
+    options: dict[str, Any] = {
+        "history": job.model.history,
         "channels": tuple(job.model.channels),
         "kernel_sizes": None if kernels is None else tuple(kernels),
         "noise": job.model.noise,
     }
-    model = BNCNN.for_recording(training, **cnn_options, seed=job.seed)
+    model = BNCNN.for_recording(training, **options, seed=job.seed)
     history = train(
         model, training, validation=validation, seed=job.seed, progress=progress,
         **asdict(job.training),
     )
-    baseline = LN.for_recording(training, **options, seed=job.seed)
-    train(baseline, training, validation=validation, max_epochs=LN_EPOCHS, seed=job.seed,
-          learning_rate=LN_LEARNING_RATE, progress=progress)
-    control = BNCNN.for_recording(training, **cnn_options, seed=job.seed + CONTROL_SEED)
+    baseline = LN.from_least_squares(
+        training, validation=validation, history=job.model.history, progress=progress
+    )
+    control = BNCNN.for_recording(training, **options, seed=job.seed + CONTROL_SEED)
     # At a learning rate of 0 an epoch sets the statistics of batch norm and nothing else, so that
     # the control works in the same range as the trained network.
     train(control, training, validation=validation, max_epochs=1, learning_rate=0.0,

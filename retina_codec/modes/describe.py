@@ -64,9 +64,10 @@ def describe_modes(
         the loading or the feature does not vary (beyond what is regressed out).
         Over mode: `light_effect` and `motion_effect`, the largest absolute partial r of each
         family (NaN if it is absent); `label`: "light", "motion", "mixed" (both count, within a
-        factor of 2 of each other) or "none"; `subtype`: "ON", "OFF", "contrast", "luminance",
+        factor of 2 of each other) or "none"; `subtype`: "ON", "OFF", "contrast",
         "translation (45 deg)", "object motion", "speed" or the name of another feature, with
-        "suppressed by" before it where the correlation is negative; `direction` of translation,
+        "suppressed by" before it where the correlation is negative (luminance is "ON" where it is
+        positive and "OFF" where it is negative); `direction` of translation,
         degrees, 0 = +x, 90 = +y, else NaN.
         The coordinate `family` stands on `feature`.
 

@@ -87,6 +87,7 @@ def _word(name: str, partial_r: float, described: xr.Dataset, mode: int) -> str:
     if name in VELOCITIES:
         degrees = float(described["direction"][mode])
         return f"translation ({degrees:.0f} deg)" if np.isfinite(degrees) else "translation"
+    if name == "luminance":  # the one feature that is as much there when it is low as when high
+        return "ON" if partial_r > 0 else "OFF"
     word = SUBTYPES.get(name, name.replace("_", " "))
-    # Luminance has two directions of its own; of the others a mode can only take part or withdraw.
-    return word if partial_r > 0 or name == "luminance" else f"suppressed by {word}"
+    return word if partial_r > 0 else f"suppressed by {word}"

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure, SubFigure
 from retina_codec._common.checks import require_array, require_dims
 from retina_codec.plot.columns import head_rows, side_by_side
 from retina_codec.plot.stretches import (
-    TIME_LABEL,
     Stretch,
+    along_samples,
     draw_line,
     draw_rows,
     in_stretch,
@@ -33,7 +33,8 @@ def contribution(
     Parameters
     ----------
     contribution : DataArray
-        Of one layer, summed over space: (time[, cell][, sign], channel), in the target's units.
+        Of one layer, summed over space: (time[, cell][, sign], channel), in the target's units;
+        `image` may stand for `time`.
     cell : str, optional
         Id of the cell; needed if there are several.
     time : slice or (float, float), optional
@@ -73,12 +74,14 @@ def contribution(
             f"contribution has dims {tuple(contribution.dims)}; a heat map needs one value a "
             f"channel: sum over space with .sum({tuple(space)}, keep_attrs=True)"
         )
+    contribution, axis_label = along_samples(contribution)
     contribution = require_dims(
         contribution, ("time", "cell", "sign", "channel"), "contribution", optional=("cell", "sign")
     )
     chosen = in_stretch(one_cell(contribution, cell, "contribution"), time, "contribution")
     above = None
     if rate is not None:
+        rate, _ = along_samples(require_array(rate, "rate"))
         rate = require_dims(rate, ("time", "cell"), "rate", optional=("cell",))
         above = in_stretch(one_cell(rate, cell, "rate"), time, "rate")
 
@@ -99,7 +102,7 @@ def contribution(
     settle_ticks(heat)
     mark_rows(heat, units.names, fewer=True)
     head_rows(heat, units)
-    heat.set_xlabel(TIME_LABEL)
+    heat.set_xlabel(axis_label)
     if "cell" in chosen.coords:
         axes[0].set_title(f"cell {chosen['cell'].item()}")
     return axes

@@ -20,6 +20,18 @@ GAP = 1.5  # bins between onsets from which on time has a gap
 MOST_COLUMNS = 700  # of a heat map: more than there are pixels would be dropped, not drawn
 
 
+def along_samples(data: xr.DataArray) -> tuple[xr.DataArray, str]:
+    """Return `data` with its samples along `time`, and the label of that axis.
+
+    Images have no time: they stand side by side at their position in the set.
+    """
+    if "image" not in data.dims:
+        return data, TIME_LABEL
+    places = {"time": ("image", np.arange(data.sizes["image"], dtype=float))}
+    plain = data.drop_vars("image", errors="ignore")
+    return plain.assign_coords(places).swap_dims(image="time"), "image (position in the set)"
+
+
 def in_stretch(data: Any, time: Stretch, argument: str) -> Any:
     """Cut `data` (anything with `time`) to the stretch ``start <= time <= stop``, in seconds.
 

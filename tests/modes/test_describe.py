@@ -92,7 +92,7 @@ def test_planted_meanings_are_found():
         "object motion",
         "speed",
         "contrast + object motion",
-        "luminance",
+        "OFF",
         "suppressed by speed",
         "none",
     ]
