@@ -65,8 +65,8 @@ def require_finite(array: xr.DataArray, argument: str) -> None:
         first = np.argwhere(bad)[0]
         place = ", ".join(f"{dim}={i}" for dim, i in zip(array.dims, first, strict=True))
         raise ValueError(
-            f"{argument} has {int(bad.sum())} NaN or infinite values, the first at index ({place}); "
-            "replace or cut them out before"
+            f"{argument} has {int(bad.sum())} NaN or infinite values, the first at index "
+            f"({place}); replace or cut them out before"
         )
 
 

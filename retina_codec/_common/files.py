@@ -37,7 +37,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield fresh
         if target.is_dir() and not target.is_symlink():
             _remove(target)
-        os.replace(fresh, target)
+        fresh.replace(target)
     finally:
         _remove(room)
 

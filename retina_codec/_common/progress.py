@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,7 +22,7 @@ def progress_bar(
     items: Iterable[Item], description: str, *, total: int | None = None, shown: bool = True
 ) -> Iterator[Item]:
     """Iterate over `items` beneath a bar; see `progress_counter`."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_counter(total, description, shown=shown) as bar:
         for item in items:

@@ -17,7 +17,7 @@ def pearson(a: np.ndarray, b: np.ndarray, axis: int = 0) -> np.ndarray:
 def moving_block_draws(
     n: int, block_length: int, n_draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Indices (n_draws, n) of a moving-block bootstrap: random stretches laid end to end.
+    """Draw indices (n_draws, n) of a moving-block bootstrap: random stretches laid end to end.
 
     Stretches keep the autocorrelation within `block_length` samples (Kunsch, Ann. Statist. 1989).
     """

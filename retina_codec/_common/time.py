@@ -86,7 +86,7 @@ def runs_of(data: xr.DataArray | xr.Dataset) -> list[slice]:
 
 
 def whole_history(data: xr.DataArray | xr.Dataset, history: int) -> np.ndarray:
-    """Indices of the bins whose last `history` frames all lie in their own block."""
+    """Give the indices of the bins whose last `history` frames all lie in their own block."""
     return np.concatenate(
         [np.arange(run.start + history - 1, run.stop) for run in runs_of(data)] or [np.array([])]
     ).astype(np.int64)

@@ -107,8 +107,11 @@ def contributions(
         if not isinstance(given, Target if name == "target" else Method):
             raise TypeError(
                 f"{name}={given!r}; expected one of retina_codec.{name}s, such as "
-                + ("retina_codec.targets.Output()" if name == "target" else
-                   "retina_codec.methods.IntegratedGradients(steps=20)")
+                + (
+                    "retina_codec.targets.Output()"
+                    if name == "target"
+                    else "retina_codec.methods.IntegratedGradients(steps=20)"
+                )
             )
     if isinstance(sum_over, str):
         sum_over = (sum_over,)
@@ -133,15 +136,18 @@ def contributions(
         n_targets = 1 if labels is None else len(labels)
         root = np.empty((2, len(samples), n_targets), dtype=np.float32)
         for batch in progress_bar(
-            samples.batches(batch_size), "contributions", shown=progress,
+            samples.batches(batch_size),
+            "contributions",
+            shown=progress,
             total=-(-len(samples) // batch_size),
         ):
             result = decompose(model, modules, target, method, batch.inputs)
             for i, values in enumerate((result.target, result.target_baseline)):
                 root[i, batch.index] = values.float().cpu().numpy()
             for name, node in nodes.items():
-                node.write(batch.index, result.contribution[name],
-                           result.target - result.target_baseline)
+                node.write(
+                    batch.index, result.contribution[name], result.target - result.target_baseline
+                )
     return _assemble(model, samples, labels, root, nodes, target, method, split_sign, sum_over)
 
 
@@ -192,9 +198,7 @@ def _layer_shapes(
         model.network(next(iter(samples.batches(1))).inputs)
     missing = [name for name in modules if name not in caught]
     if missing:
-        raise ValueError(
-            f"layer {missing[0]!r} does not run in the forward pass: choose another"
-        )
+        raise ValueError(f"layer {missing[0]!r} does not run in the forward pass: choose another")
     for name, output in caught.items():
         if output.ndim not in (2, 4) or output.shape[0] != 1:
             raise ValueError(
@@ -208,8 +212,14 @@ class _Node:
     """The result of one layer, filled batch by batch."""
 
     def __init__(
-        self, name: str, shape: tuple[int, ...], samples: Samples, labels: np.ndarray | None,
-        model: Model, split_sign: bool, sum_over: Sequence[str],
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        samples: Samples,
+        labels: np.ndarray | None,
+        model: Model,
+        split_sign: bool,
+        sum_over: Sequence[str],
     ) -> None:
         unit_dims = UNIT_DIMS[: len(shape) - 1]
         missing = [dim for dim in sum_over if dim not in unit_dims]
@@ -270,8 +280,14 @@ class _Node:
 
 
 def _assemble(
-    model: Model, samples: Samples, labels: np.ndarray | None, root: np.ndarray,
-    nodes: dict[str, _Node], target: Target, method: Method, split_sign: bool,
+    model: Model,
+    samples: Samples,
+    labels: np.ndarray | None,
+    root: np.ndarray,
+    nodes: dict[str, _Node],
+    target: Target,
+    method: Method,
+    split_sign: bool,
     sum_over: Sequence[str],
 ) -> xr.DataTree:
     """Labels around the arrays."""
@@ -286,15 +302,20 @@ def _assemble(
             {
                 "target": (dims, root[0].reshape(shape), {**units, "long_name": "target"}),
                 "target_baseline": (
-                    dims, root[1].reshape(shape), {**units, "long_name": "target at the baseline"},
+                    dims,
+                    root[1].reshape(shape),
+                    {**units, "long_name": "target at the baseline"},
                 ),
             },
             coords=coords,
             attrs={
                 "model_fingerprint": model.fingerprint,
                 **provenance(
-                    target=repr(target), method=repr(method), layers=list(nodes),
-                    split_sign=split_sign, sum_over=list(sum_over),
+                    target=repr(target),
+                    method=repr(method),
+                    layers=list(nodes),
+                    split_sign=split_sign,
+                    sum_over=list(sum_over),
                 ),
             },
         )
@@ -303,10 +324,13 @@ def _assemble(
         tree[f"/layers/{name}"] = xr.Dataset(
             {
                 "contribution": (
-                    node.dims, node.values, {**units, "long_name": f"contribution of {name}"},
+                    node.dims,
+                    node.values,
+                    {**units, "long_name": f"contribution of {name}"},
                 ),
                 "completeness_error": (
-                    dims, node.residual,
+                    dims,
+                    node.residual,
                     {**units, "long_name": "sum of contributions minus change of the target"},
                 ),
             },

@@ -45,7 +45,11 @@ class _Path:
     """One batch's path: the network evaluated at any point, layers caught, targets given."""
 
     def __init__(
-        self, model: Model, layers: Mapping[str, nn.Module], target: Target, inputs: Tensor,
+        self,
+        model: Model,
+        layers: Mapping[str, nn.Module],
+        target: Target,
+        inputs: Tensor,
         baseline: float,
     ) -> None:
         self.model = model
@@ -111,7 +115,9 @@ class _Path:
         for k in range(targets.shape[1]):
             # Samples do not interact, so the gradient of the sum is each sample's own.
             gradients = torch.autograd.grad(
-                targets[:, k].sum(), activations, retain_graph=k + 1 < targets.shape[1],
+                targets[:, k].sum(),
+                activations,
+                retain_graph=k + 1 < targets.shape[1],
                 allow_unused=True,
             )
             for name, kept, gradient in zip(caught, collected, gradients, strict=True):
@@ -120,9 +126,7 @@ class _Path:
                         f"layer {name!r} has no path to the output: choose another layer"
                     )
                 kept.append(gradient)
-        stacked = {
-            name: torch.stack(kept) for name, kept in zip(caught, collected, strict=True)
-        }
+        stacked = {name: torch.stack(kept) for name, kept in zip(caught, collected, strict=True)}
         return {name: a.detach() for name, a in caught.items()}, stacked, targets.detach()
 
 

@@ -13,7 +13,7 @@ from retina_codec.jobs.config import (
 
 
 def demo_job(folder: str, *, quick: bool = False, seed: int = 0) -> Job:
-    """Settings of ``retina-codec demo``.
+    """Give the settings of ``retina-codec demo``.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def _completeness(folder: Path) -> tuple[list[str], dict[str, Any]]:
     scale = target.max("time") - target.min("time")
     errors = {}
     for layer, node in tree["layers"].children.items():
-        relative = np.abs(node["completeness_error"].load()) / scale
+        relative = abs(node.to_dataset()["completeness_error"].load()) / scale
         errors[layer] = {
             "mean": _rounded(relative.mean(), 6),
             "quantile_99": _rounded(relative.quantile(0.99), 6),
@@ -162,10 +162,7 @@ def _interneurons(folder: Path) -> tuple[list[str], dict[str, Any]]:
         return [], {}
     tree = open_tree(folder / "interneurons.nc")
     medians = {
-        name: [
-            _rounded(tree[name][variable].load().median())
-            for variable in ("best_r", "null_r")
-        ]
+        name: [_rounded(tree[name][variable].load().median()) for variable in ("best_r", "null_r")]
         for name in ("trained", "untrained")
     }
     (trained, null), (untrained, _) = medians["trained"], medians["untrained"]

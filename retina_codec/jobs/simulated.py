@@ -45,9 +45,7 @@ def simulated_recording(settings: SimulationSettings, seed: int) -> xr.DataTree:
                 stimuli.light_steps(n_frames=third, shape=shape, seed=seed),
                 stimuli.moving_gratings(n_frames=third, shape=shape, seed=seed),
                 stimuli.moving_bars(n_frames=third, shape=shape, seed=seed),
-                stimuli.white_noise(
-                    n_frames=settings.artificial_frames, shape=shape, seed=seed
-                ),
+                stimuli.white_noise(n_frames=settings.artificial_frames, shape=shape, seed=seed),
             ]
         ),
         "test": stimuli.natural_movie(
@@ -70,6 +68,4 @@ def simulated_recording(settings: SimulationSettings, seed: int) -> xr.DataTree:
             n_frames=min(NOISE_FRAMES, settings.natural_frames), shape=shape, seed=seed + 3
         ),
     }
-    return simulate_retina(
-        movies, settings.circuit, seed=seed, repeats={"test": settings.repeats}
-    )
+    return simulate_retina(movies, settings.circuit, seed=seed, repeats={"test": settings.repeats})

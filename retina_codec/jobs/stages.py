@@ -131,7 +131,11 @@ def _train(job: Job, folder: Path, progress: bool) -> None:
     }
     model = BNCNN.for_recording(training, **options, seed=job.seed)
     history = train(
-        model, training, validation=validation, seed=job.seed, progress=progress,
+        model,
+        training,
+        validation=validation,
+        seed=job.seed,
+        progress=progress,
         **asdict(job.training),
     )
     baseline = LN.from_least_squares(
@@ -140,8 +144,15 @@ def _train(job: Job, folder: Path, progress: bool) -> None:
     control = BNCNN.for_recording(training, **options, seed=job.seed + CONTROL_SEED)
     # At a learning rate of 0 an epoch sets the statistics of batch norm and nothing else, so that
     # the control works in the same range as the trained network.
-    train(control, training, validation=validation, max_epochs=1, learning_rate=0.0,
-          seed=job.seed, progress=progress)
+    train(
+        control,
+        training,
+        validation=validation,
+        max_epochs=1,
+        learning_rate=0.0,
+        seed=job.seed,
+        progress=progress,
+    )
     for name, made in (("trained", model), ("untrained", control), ("ln", baseline)):
         made.save(folder / "models" / name)
     save_tree(history, folder / "training.nc")
@@ -173,9 +184,14 @@ def _decompose(job: Job, folder: Path, progress: bool) -> None:
     models = _models(folder)
     for name in NETWORKS:
         tree = contributions(
-            models[name], movie, layers=job.contributions.layers, split_sign=True,
-            method=IntegratedGradients(steps=job.contributions.steps), sum_over=("y", "x"),
-            batch_size=512, progress=progress,
+            models[name],
+            movie,
+            layers=job.contributions.layers,
+            split_sign=True,
+            method=IntegratedGradients(steps=job.contributions.steps),
+            sum_over=("y", "x"),
+            batch_size=512,
+            progress=progress,
         )
         save_tree(tree, folder / "contributions" / f"{name}.zarr")
 
@@ -186,7 +202,10 @@ def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
         tree = open_contributions(folder / "contributions" / f"{name}.zarr")
         for layer, node in tree["layers"].children.items():
             modes = fit_modes(
-                node["contribution"].load(), seed=job.seed, progress=progress, **asdict(job.modes)
+                node.to_dataset()["contribution"].load(),
+                seed=job.seed,
+                progress=progress,
+                **asdict(job.modes),
             )
             modes.save(folder / "modes" / name / layer)
             scores[f"{name}/{layer}"] = modes.score()
@@ -214,7 +233,7 @@ def _describe(job: Job, folder: Path, progress: bool) -> None:
 def _labelled_epochs(
     loadings: xr.DataArray, labels: xr.DataArray
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Loadings and labels within epochs, each epoch a block of its own.
+    """Cut loadings and labels to epochs, each epoch a block of its own.
 
     Without that, two epochs of one class would merge where what lay between them is cut out.
     """

@@ -69,7 +69,8 @@ def evaluate(
     >>> rate = np.nan_to_num(model.predict(movie).reindex(time=movie.time).values)
     >>> counts = np.random.default_rng(0).poisson(rate * 0.01, size=(20, *rate.shape))
     >>> node = xr.Dataset(
-    ...     {"stimulus": movie, "spike_count": (("repeat", "time", "cell"), counts)}, {"cell": ["a"]}
+    ...     {"stimulus": movie, "spike_count": (("repeat", "time", "cell"), counts)},
+    ...     {"cell": ["a"]},
     ... )
     >>> sorted(str(name) for name in rc.evaluate(model, node, n_draws=100) if "_" not in name[3:])
     ['fev']
@@ -79,8 +80,11 @@ def evaluate(
     predicted = model.predict(dataset["stimulus"])
     counts = dataset["spike_count"].sel(cell=predicted["cell"], time=predicted["time"])
     repeated = "repeat" in counts.dims
-    trials = counts.transpose("repeat", "time", "cell") if repeated else counts.expand_dims(
-        "repeat").transpose("repeat", "time", "cell")
+    trials = (
+        counts.transpose("repeat", "time", "cell")
+        if repeated
+        else counts.expand_dims("repeat").transpose("repeat", "time", "cell")
+    )
     observed = trials.values.astype(np.float64)
     expected = predicted.values.astype(np.float64) * model.bin_width
 
@@ -103,9 +107,7 @@ def evaluate(
             attrs = {"units": "1", "long_name": long_name}
             if undefined.any():
                 attrs["undefined_because"] = reason or "no signal power or no spikes in that cell"
-            variables[name + suffix] = (
-                "cell", np.where(undefined, np.nan, column), attrs
-            )
+            variables[name + suffix] = ("cell", np.where(undefined, np.nan, column), attrs)
     return xr.Dataset(
         variables,
         coords={"cell": predicted["cell"]},

@@ -35,8 +35,11 @@ def movie_settings(node: xr.Dataset) -> dict[str, Any]:
 
 def rate_to_drive(node: xr.Dataset) -> Tensor:
     """Drive (cell,) whose softplus is each cell's mean number of spikes per bin."""
-    mean = node["spike_count"].astype(np.float64).mean([d for d in ("repeat", "time") if d in
-                                                        node["spike_count"].dims])
+    mean = (
+        node["spike_count"]
+        .astype(np.float64)
+        .mean([d for d in ("repeat", "time") if d in node["spike_count"].dims])
+    )
     # A silent cell would ask for a drive of minus infinity.
     per_bin = np.maximum(mean.values, 1e-3)
     return torch.from_numpy(np.log(np.expm1(per_bin)))

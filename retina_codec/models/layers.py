@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class MovieConvolution(nn.Module):
@@ -71,7 +71,7 @@ class MovieConvolution(nn.Module):
         segments, frames = movie.shape[:2]
         pixels = movie.reshape(segments, frames, -1).transpose(1, 2)
         weight = self.weight.flatten(2).transpose(1, 2)
-        output = F.conv1d(pixels, weight).transpose(1, 2)
+        output = functional.conv1d(pixels, weight).transpose(1, 2)
         return output.reshape(-1, weight.shape[0], 1, 1)
 
     def _in_fourier(self, movie: Tensor) -> Tensor:
@@ -121,4 +121,4 @@ class RatePerBin(nn.Module):
 
     def forward(self, drive: Tensor) -> Tensor:
         """Turn drive into rates."""
-        return F.softplus(drive) / self.bin_width
+        return functional.softplus(drive) / self.bin_width

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import xarray as xr
 from scipy.optimize import curve_fit
 from torch import Tensor, nn
+from torch.nn import functional
 
 from retina_codec._common.checks import require_at_least
 from retina_codec._common.progress import progress_bar
@@ -39,7 +39,11 @@ class ScaledSoftplus(nn.Module):
 
     def forward(self, drive: Tensor) -> Tensor:
         """Turn drive into rates."""
-        return self.gain.clamp(min=0) * F.softplus(self.slope * drive + self.offset) / self.bin_width
+        return (
+            self.gain.clamp(min=0)
+            * functional.softplus(self.slope * drive + self.offset)
+            / self.bin_width
+        )
 
 
 class LN(SavedModel, RetinaModel):
@@ -235,7 +239,9 @@ class LN(SavedModel, RetinaModel):
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(kernels.copy()))
             batches = self.samples(node["stimulus"]).batches(STRETCH)
-            drive = torch.cat([layer(batch.inputs).flatten(1) for batch in batches]).double().numpy()
+            drive = (
+                torch.cat([layer(batch.inputs).flatten(1) for batch in batches]).double().numpy()
+            )
             # Unit variance of the drive makes one starting point do for every cell.
             scale = np.maximum(drive.std(0), 1e-12)
             layer.weight /= torch.from_numpy(scale).float()[:, None, None, None, None]
@@ -283,7 +289,7 @@ class _Regression:
         self.counts -= self.counts.mean(0)
 
     def zeros(self) -> Tensor:
-        """Filters (cell, lag in time order, pixel)."""
+        """Give filters (cell, lag in time order, pixel) of zeros."""
         return torch.zeros(self._shape)
 
     def forward(self, weights: Tensor) -> Tensor:
@@ -296,7 +302,7 @@ class _Regression:
         return joined - joined.mean(0)
 
     def backward(self, residual: Tensor) -> Tensor:
-        """Filters that the residual (time, cell) asks for: the transpose of `forward`."""
+        """Apply the transpose of `forward`: filters that the residual (time, cell) asks for."""
         residual = residual - residual.mean(0)
         padded = torch.zeros(len(self._lengths), self._n_frames, residual.shape[1])
         for stretch, part in zip(padded, residual.split(self._lengths), strict=True):

@@ -31,7 +31,7 @@ BATCH_SIZE = 256
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients inside; both as before afterwards."""
+    """Set evaluation mode and freeze parameters inside; both are as before afterwards."""
     training = [module for module in network.modules() if module.training]
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.eval()
@@ -162,7 +162,7 @@ class Model:
         return digest.hexdigest()[:16]
 
     def _settings(self) -> dict[str, Any]:
-        """What, beside architecture and weights, decides the outputs: plain JSON values."""
+        """Say what, beside architecture and weights, decides the outputs, as plain JSON values."""
         return {"outputs": self.outputs.tolist()}
 
     def layer(self, name: str) -> nn.Module:
@@ -178,7 +178,7 @@ class Model:
     def predict(
         self, data: Any, *, batch_size: int = BATCH_SIZE, progress: bool = False
     ) -> xr.DataArray:
-        """Outputs of the network for all samples of `data`.
+        """Compute the outputs of the network for all samples of `data`.
 
         Parameters
         ----------

@@ -88,15 +88,15 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
                 f"folder={str(folder)!r} has no {name}; expected a folder that model.save wrote"
             )
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    name = config.get("architecture") if isinstance(config, dict) else None
-    if name not in SavedModel.architectures:
+    architecture = config.get("architecture") if isinstance(config, dict) else None
+    if architecture not in SavedModel.architectures:
         raise ValueError(
-            f"{folder / 'config.yaml'} names the architecture {name!r}; "
-            f"{nearest_names(name, SavedModel.architectures)}"
+            f"{folder / 'config.yaml'} names the architecture {architecture!r}; "
+            f"{nearest_names(architecture, SavedModel.architectures)}"
         )
     arguments = dict(config["arguments"])
     arguments["input_shape"] = tuple(arguments["input_shape"])
-    model = SavedModel.architectures[name](**arguments)
+    model = SavedModel.architectures[architecture](**arguments)
     try:
         model.network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
     except Exception as error:

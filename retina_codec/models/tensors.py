@@ -16,8 +16,9 @@ from retina_codec.models.model import Batch, Model, frozen
 class TensorSamples:
     """Tensors, samples first."""
 
-    def __init__(self, inputs: Tensor, sample_dim: str, sample_coords: dict[str, xr.DataArray],
-                 model: Model) -> None:
+    def __init__(
+        self, inputs: Tensor, sample_dim: str, sample_coords: dict[str, xr.DataArray], model: Model
+    ) -> None:
         self._inputs = inputs
         self._model = model
         self.coords = sample_coords or {
@@ -35,7 +36,7 @@ class TensorSamples:
             yield Batch(slice(start, stop), inputs)
 
     def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:
-        """Indices: geometry does not say where the units of an unknown network look."""
+        """Give indices: geometry does not say where the units of an unknown network look."""
         return {
             dim: xr.DataArray(
                 np.arange(size), dims=dim, attrs={} if dim == "channel" else {"units": "index"}

@@ -70,7 +70,7 @@ class _Segments(IterableDataset[tuple[Tensor, Tensor]]):
         return rng.permutation(np.concatenate(starts))
 
     def __len__(self) -> int:
-        """Number of batches in an epoch at most."""
+        """Return the number of batches in an epoch at most."""
         n = sum((run.stop - run.start - self.past) // self.length for run in self.runs)
         return max(1, -(-n // self.n_segments))
 
@@ -103,9 +103,7 @@ class _Training(lightning.LightningModule):
         self._validation = validation
         samples = model.samples(validation["stimulus"])
         counts = validation["spike_count"].sel(time=samples.coords["time"])
-        self._counts = torch.from_numpy(
-            counts.transpose("time", "cell").values.astype(np.float32)
-        )
+        self._counts = torch.from_numpy(counts.transpose("time", "cell").values.astype(np.float32))
         self._rates = (learning_rate, l1_rate, l2_weights)
         self._sum = [0.0, 0]
         self.record: list[tuple[float, float]] = []
@@ -117,14 +115,14 @@ class _Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         learning_rate, _, l2_weights = self._rates
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate,
-                                     weight_decay=l2_weights)
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=learning_rate, weight_decay=l2_weights
+        )
         steps = len(self.segments) * int(self.trainer.max_epochs or 1)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=learning_rate, total_steps=steps
         )
-        return {"optimizer": optimizer,
-                "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         self.segments.epoch = self.current_epoch
@@ -228,8 +226,11 @@ def train(
     >>> float(history.train_loss[-1]) < float(history.train_loss[0])
     True
     """
-    for name, value in (("max_epochs", max_epochs), ("n_segments", n_segments),
-                        ("segment_length", segment_length)):
+    for name, value in (
+        ("max_epochs", max_epochs),
+        ("n_segments", n_segments),
+        ("segment_length", segment_length),
+    ):
         require_at_least(value, 1, name)
     dataset = training_node(node)
     if validation is None:
@@ -245,8 +246,14 @@ def train(
                 f"{model.outputs.tolist()}: select them with .sel(cell=model.outputs)"
             )
     segments = _Segments(model, dataset, n_segments, segment_length, seed)
-    loop = _Training(model, segments, held_out, learning_rate=learning_rate,
-                     l1_rate=l1_rate, l2_weights=l2_weights)
+    loop = _Training(
+        model,
+        segments,
+        held_out,
+        learning_rate=learning_rate,
+        l1_rate=l1_rate,
+        l2_weights=l2_weights,
+    )
     try:
         _fit(loop, max_epochs, seed, progress)
     finally:
@@ -264,8 +271,13 @@ def train(
             "best_epoch": int(losses[:, 1].argmin()),
             "model_fingerprint": model.fingerprint,
             **provenance(
-                max_epochs=max_epochs, learning_rate=learning_rate, n_segments=n_segments,
-                segment_length=segment_length, l1_rate=l1_rate, l2_weights=l2_weights, seed=seed,
+                max_epochs=max_epochs,
+                learning_rate=learning_rate,
+                n_segments=n_segments,
+                segment_length=segment_length,
+                l1_rate=l1_rate,
+                l2_weights=l2_weights,
+                seed=seed,
             ),
         },
     )

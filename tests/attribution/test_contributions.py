@@ -78,8 +78,9 @@ LAYERS = ["conv1", "norm", "conv2"]
 def test_equals_the_literal_formula(net, images, rule, baseline):
     weights = {"trapezoid": (0.5, 0.5), "left": (1, 0), "right": (0, 1)}[rule]
     method = rc.methods.IntegratedGradients(steps=9, baseline=baseline, rule=rule)
-    tree = rc.contributions(net, images, layers=LAYERS, method=method, target=rc.targets.Output(),
-                            progress=False)
+    tree = rc.contributions(
+        net, images, layers=LAYERS, method=method, target=rc.targets.Output(), progress=False
+    )
     for layer in LAYERS:
         twin, first, last = literal(net, getattr(net, layer), images, 9, baseline, weights)
         ours = tree[f"layers/{layer}"]
@@ -96,22 +97,31 @@ def test_left_rule_is_captums_conductance(net, images, layer):
     """Captum's trapezoid visits nodes 0 to 1 and its conductance sums with a left rule."""
     steps = 12
     method = rc.methods.IntegratedGradients(steps=steps, rule="left")
-    ours = rc.contributions(net, images, layers=layer, method=method,
-                            target=rc.targets.Output("1"), progress=False)
+    ours = rc.contributions(
+        net, images, layers=layer, method=method, target=rc.targets.Output("1"), progress=False
+    )
     theirs = LayerConductance(net, getattr(net, layer)).attribute(
         images, baselines=0.0, target=1, n_steps=steps, method="riemann_trapezoid"
     )
     np.testing.assert_allclose(
-        ours[f"layers/{layer}"]["contribution"].values[:, 0], theirs.detach().numpy(),
-        rtol=1e-4, atol=1e-6,
+        ours[f"layers/{layer}"]["contribution"].values[:, 0],
+        theirs.detach().numpy(),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
 def test_by_hand_on_a_net_without_nonlinearity():
     network = nn.Sequential(nn.Linear(2, 3, bias=True), nn.Linear(3, 2)).double()
     x = torch.tensor([[1.0, -2.0]], dtype=torch.double)
-    tree = rc.contributions(network, x, layers="0", target=rc.targets.Output(), progress=False,
-                            method=rc.methods.IntegratedGradients(steps=1))
+    tree = rc.contributions(
+        network,
+        x,
+        layers="0",
+        target=rc.targets.Output(),
+        progress=False,
+        method=rc.methods.IntegratedGradients(steps=1),
+    )
     hidden = network[0].weight.detach() @ x[0]  # the bias cancels: it is there at the baseline too
     expected = network[1].weight.detach() * hidden
     found = tree["layers/0"]["contribution"].values[0]
@@ -133,8 +143,14 @@ def test_by_hand_on_a_relu():
 
 def test_residual_falls_with_steps_and_is_smaller_after_the_relu(net, images):
     def worst(layer, steps):
-        tree = rc.contributions(net, images, layers=layer, target=rc.targets.Output(),
-                                method=rc.methods.IntegratedGradients(steps=steps), progress=False)
+        tree = rc.contributions(
+            net,
+            images,
+            layers=layer,
+            target=rc.targets.Output(),
+            method=rc.methods.IntegratedGradients(steps=steps),
+            progress=False,
+        )
         return float(np.abs(tree[f"layers/{layer}"]["completeness_error"]).max())
 
     assert worst("conv1", 160) < worst("conv1", 20) / 5
@@ -150,8 +166,9 @@ def test_same_before_and_after_an_elementwise_map(net, images):
 
 def test_sign_before_space(net, images):
     whole = rc.contributions(net, images, layers=LAYERS, progress=False)
-    split = rc.contributions(net, images, layers=LAYERS, split_sign=True, sum_over=("y", "x"),
-                             progress=False)
+    split = rc.contributions(
+        net, images, layers=LAYERS, split_sign=True, sum_over=("y", "x"), progress=False
+    )
     for layer in LAYERS:
         maps, sums = (tree[f"layers/{layer}"]["contribution"] for tree in (whole, split))
         assert sums.dims == ("sample", "output", "sign", "channel")
@@ -167,8 +184,9 @@ def test_targets(net, images):
     each = rc.contributions(net, images, layers="norm", progress=False)
     added = rc.contributions(net, images, layers="norm", target=rc.targets.Sum(), progress=False)
     contribution = each["layers/norm"]["contribution"]
-    np.testing.assert_allclose(added["layers/norm"]["contribution"], contribution.sum("output"),
-                               rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        added["layers/norm"]["contribution"], contribution.sum("output"), rtol=1e-4, atol=1e-7
+    )
     assert added["target"].dims == ("sample",)
 
     best = outputs.argmax(1).numpy()
@@ -177,35 +195,48 @@ def test_targets(net, images):
     np.testing.assert_allclose(top["layers/norm"]["contribution"], chosen, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(top["target"], outputs.max(1).values, rtol=1e-6)
 
-    soft = rc.contributions(net, images, layers="norm", target=rc.targets.TopK(2, softmax=True),
-                            progress=False)
+    soft = rc.contributions(
+        net, images, layers="norm", target=rc.targets.TopK(2, softmax=True), progress=False
+    )
     expected = outputs.softmax(1).topk(2).values.sum(1)
     np.testing.assert_allclose(soft["target"], expected, rtol=1e-6)
 
 
 def test_activation_gradient(net, images):
-    tree = rc.contributions(net, images, layers="conv2", method=rc.methods.ActivationGradient(),
-                            target=rc.targets.Output("0"), progress=False)
+    tree = rc.contributions(
+        net,
+        images,
+        layers="conv2",
+        method=rc.methods.ActivationGradient(),
+        target=rc.targets.Output("0"),
+        progress=False,
+    )
     kept = []
     handle = net.conv2.register_forward_hook(lambda m, i, o: kept.append(o) or o.clone())
     out = net(images.requires_grad_())
     handle.remove()
     (gradient,) = torch.autograd.grad(out[:, 0].sum(), kept[0])
-    np.testing.assert_allclose(tree["layers/conv2"]["contribution"][:, 0],
-                               (gradient * kept[0]).detach(), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        tree["layers/conv2"]["contribution"][:, 0],
+        (gradient * kept[0]).detach(),
+        rtol=1e-5,
+        atol=1e-8,
+    )
 
 
 def movie_model():
     torch.manual_seed(3)
-    return rc.models.BNCNN((9, 9), history=5, bin_width=0.01, cells=["a", "b"], mean=0.2, sd=1.5,
-                           kernel_sizes=(3, 3))
+    return rc.models.BNCNN(
+        (9, 9), history=5, bin_width=0.01, cells=["a", "b"], mean=0.2, sd=1.5, kernel_sizes=(3, 3)
+    )
 
 
 def movie_of(n=60):
     values = np.random.default_rng(0).normal(size=(n, 9, 9)).astype(np.float32)
     coords = {
         "time": time_coordinate(np.arange(n) * 0.01, 0.01),
-        "y": np.arange(9), "x": np.arange(9),
+        "y": np.arange(9),
+        "x": np.arange(9),
         "block": block_coordinate(np.repeat([0, 1], [n // 2, n - n // 2])),
     }
     return xr.DataArray(values, dims=("time", "y", "x"), coords=coords)
@@ -214,8 +245,14 @@ def movie_of(n=60):
 def test_movie_equals_the_literal_formula_on_windows():
     model, movie = movie_model(), movie_of()
     method = rc.methods.IntegratedGradients(steps=6)
-    tree = rc.contributions(model, movie, layers=["conv1", "relu1", "relu2"], method=method,
-                            progress=False, batch_size=16)
+    tree = rc.contributions(
+        model,
+        movie,
+        layers=["conv1", "relu1", "relu2"],
+        method=method,
+        progress=False,
+        batch_size=16,
+    )
     frames = torch.from_numpy((movie.values - 0.2) / 1.5)
     network = model.network
     t = 20  # a frame of the first block, by itself
@@ -236,8 +273,12 @@ def test_batches_do_not_matter():
         rc.contributions(model, movie, batch_size=size, progress=False) for size in (7, 1000)
     )
     for layer in ("relu1", "relu2"):
-        np.testing.assert_allclose(one[f"layers/{layer}"]["contribution"],
-                                   many[f"layers/{layer}"]["contribution"], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            one[f"layers/{layer}"]["contribution"],
+            many[f"layers/{layer}"]["contribution"],
+            rtol=1e-3,
+            atol=1e-4,
+        )
 
 
 def test_the_affine_front_is_not_computed_at_each_step():
@@ -270,6 +311,7 @@ def test_the_network_is_as_before(net, images, fails):
     expected = torch.rand(2)
     torch.manual_seed(5)
     if fails:
+
         class Broken(nn.Module):
             def __init__(self, inner):
                 super().__init__()
@@ -348,7 +390,7 @@ class TestBadInput:
             rc.methods.IntegratedGradients(steps=0)
 
     def test_unknown_rule(self):
-        with pytest.raises(ValueError, match="rule='midpoint' is not known; .*trapezoid"):
+        with pytest.raises(ValueError, match=r"rule='midpoint' is not known; .*trapezoid"):
             rc.methods.IntegratedGradients(rule="midpoint")
 
     def test_nan(self, net, images):
@@ -361,11 +403,11 @@ class TestBadInput:
             rc.contributions(net, images, layers="conv1", memory_limit=1000)
 
     def test_not_a_method(self, net, images):
-        with pytest.raises(TypeError, match="method='ig'; expected one of retina_codec.methods"):
+        with pytest.raises(TypeError, match=r"method='ig'; expected one of retina_codec.methods"):
             rc.contributions(net, images, layers="conv1", method="ig")
 
     def test_not_a_target(self, net, images):
-        with pytest.raises(TypeError, match="target='each'; expected one of retina_codec.targets"):
+        with pytest.raises(TypeError, match=r"target='each'; expected one of retina_codec.targets"):
             rc.contributions(net, images, layers="conv1", target="each")
 
     def test_store_of_something_else(self, tmp_path):

@@ -14,13 +14,18 @@ class Fixed(rc.models.RetinaModel):
     def __init__(self, rate):
         import torch
 
-        super().__init__(torch.nn.Identity(), history=1, bin_width=0.01,
-                         cells=[str(i) for i in range(rate.shape[1])])
+        super().__init__(
+            torch.nn.Identity(),
+            history=1,
+            bin_width=0.01,
+            cells=[str(i) for i in range(rate.shape[1])],
+        )
         self.rate = rate
 
     def predict(self, data, **options):
-        return xr.DataArray(self.rate, dims=("time", "cell"),
-                            coords={"time": data["time"], "cell": self.outputs})
+        return xr.DataArray(
+            self.rate, dims=("time", "cell"), coords={"time": data["time"], "cell": self.outputs}
+        )
 
 
 def node_of(counts, seed=0):

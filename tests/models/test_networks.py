@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 import xarray as xr
+from torch.nn import functional
 
 import retina_codec as rc
 from retina_codec._common.time import block_coordinate, time_coordinate
@@ -30,7 +30,7 @@ def test_movie_convolution_is_conv2d_on_stacked_windows(kernel, size, colors):
     movie = torch.randn(2, 15, colors, *size, dtype=torch.double, requires_grad=True)
     ours = layer(movie)
     windows = movie.unfold(1, 6, 1).movedim(-1, 2).flatten(0, 1)  # (N, lag, color, y, x)
-    literal = F.conv2d(windows.flatten(1, 2), layer.weight.flatten(1, 2), layer.bias)
+    literal = functional.conv2d(windows.flatten(1, 2), layer.weight.flatten(1, 2), layer.bias)
     torch.testing.assert_close(ours, literal, rtol=1e-10, atol=1e-12)
     upstream = torch.randn_like(ours)
     for tensor in (movie, layer.weight, layer.bias):
@@ -139,7 +139,7 @@ class TestBadInput:
             small_model().predict(movie)
 
     def test_bare_array(self):
-        with pytest.raises(TypeError, match="data is a ndarray; expected an xarray.DataArray"):
+        with pytest.raises(TypeError, match=r"data is a ndarray; expected an xarray.DataArray"):
             small_model().predict(movie_of(20).values)
 
     def test_nan(self):
@@ -161,7 +161,7 @@ class TestBadInput:
             small_model().predict(movie)
 
     def test_block_shorter_than_history(self):
-        with pytest.raises(ValueError, match="no block of at least history=5 frames .*has 4"):
+        with pytest.raises(ValueError, match=r"no block of at least history=5 frames .*has 4"):
             small_model().predict(movie_of(4))
 
     @pytest.mark.parametrize("damage", ["missing", "cut", "other", "unknown"])

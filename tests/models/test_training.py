@@ -59,8 +59,9 @@ def test_training_reaches_the_planted_rate(architecture):
 def test_kept_weights_are_those_of_the_best_epoch():
     node, validation = planted(1500), planted(1500, seed=3)
     model = rc.models.BNCNN.for_recording(node, history=6)
-    history = rc.train(model, node, validation=validation, max_epochs=6, learning_rate=0.3,
-                       progress=False)
+    history = rc.train(
+        model, node, validation=validation, max_epochs=6, learning_rate=0.3, progress=False
+    )
     predicted = model.predict(validation["stimulus"])
     counts = validation["spike_count"].sel(time=predicted["time"]).values
     loss = poisson_loss(torch.from_numpy(predicted.values), torch.from_numpy(counts), 0.01)
@@ -94,7 +95,8 @@ def test_learning_rate_zero_changes_batch_norm_only():
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     rc.train(model, node, max_epochs=1, learning_rate=0.0, progress=False)
     changed = {
-        name for name, value in model.network.state_dict().items()
+        name
+        for name, value in model.network.state_dict().items()
         if not torch.equal(value, before[name])
     }
     assert changed

@@ -1,0 +1,38 @@
+"""A wheel carries what the package needs, and nothing but the package."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import retina_codec as rc
+
+ROOT = Path(rc.__file__).parents[1]
+
+
+def test_an_installed_wheel_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet",
+         "--wheel-dir", str(tmp_path), str(ROOT)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(target)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"retina_codec"}
+    code = (
+        "import retina_codec as rc; print(rc.__file__);"
+        "print(len(rc.simulation.circuit().outputs), rc.__version__)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    place, facts = ran.stdout.splitlines()
+    assert Path(place).is_relative_to(target)
+    assert facts == f"16 {rc.__version__}"
