@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import jsonargparse
 import yaml
+
+from retina_codec._common.checks import nearest_names
 
 
 @dataclass
@@ -235,6 +238,10 @@ def read_job(path: str | os.PathLike[str]) -> Job:
     recording = settings.get("recording")
     if isinstance(recording, dict) and isinstance(recording.get("path"), str):
         recording["path"] = _filled_in(recording["path"], path)
+    try:
+        _require_known(settings, Job, "")
+    except ValueError as error:
+        raise ValueError(f"config={str(path)!r}: {error}") from error
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Job, "job")
     try:
@@ -242,6 +249,18 @@ def read_job(path: str | os.PathLike[str]) -> Job:
         return parser.instantiate(parsed).job
     except (jsonargparse.ArgumentError, ValueError) as error:
         raise ValueError(f"config={str(path)!r}: {_first_reason(error)}") from error
+
+
+def _require_known(settings: dict[str, Any], kind: type, above: str) -> None:
+    """Raise ValueError with the nearest name for an option that `kind` does not have."""
+    known = {entry.name: entry for entry in fields(kind)}
+    types = get_type_hints(kind)
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(f"unknown option {above}{name}; {nearest_names(name, known)}")
+        inner = next((t for t in (types[name], *get_args(types[name])) if is_dataclass(t)), None)
+        if isinstance(value, dict) and isinstance(inner, type):
+            _require_known(value, inner, f"{above}{name}.")
 
 
 def _filled_in(text: str, path: Path) -> str:

@@ -1,158 +1,15 @@
-"""Training a retina model on a recording, by lightning's loop."""
+"""Training a retina model on a recording."""
 
 from __future__ import annotations
 
-import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from typing import Any
-
-import lightning
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
 
 from retina_codec._common.checks import require_at_least, require_dims
-from retina_codec._common.progress import progress_counter
 from retina_codec._common.provenance import provenance
-from retina_codec._common.time import runs_of
 from retina_codec.models.model import RetinaModel, training_node
+from retina_codec.models.segments import Segments
 from retina_codec.recordings import split
-
-# Keeps the logarithm of the Poisson loss finite for a rate of zero.
-SMALLEST_COUNT = 1e-6
-
-
-def poisson_loss(rate: Tensor, counts: Tensor, bin_width: float) -> Tensor:
-    """Mean negative log-likelihood of counts at ``rate * bin_width``, up to a constant."""
-    expected = rate * bin_width
-    return (expected - counts * torch.log(expected + SMALLEST_COUNT)).mean()
-
-
-class _Segments(IterableDataset[tuple[Tensor, Tensor]]):
-    """Mini-batches of contiguous stretches in random order, with a new cut every epoch.
-
-    Stretches share the transform of their frames, and cutting at a random offset keeps their
-    edges from always falling on the same frames.
-    """
-
-    def __init__(
-        self, model: RetinaModel, node: xr.Dataset, n_segments: int, length: int, seed: int
-    ) -> None:
-        movie = model.samples(node["stimulus"])
-        self.frames = movie.frames(0, node.sizes["time"])[0]
-        counts = node["spike_count"].transpose("time", "cell").values.astype(np.float32)
-        self.counts = torch.from_numpy(counts).to(model.device, model.dtype)
-        self.past = model.history - 1
-        self.runs = [run for run in runs_of(node) if run.stop - run.start >= model.history]
-        longest = max(run.stop - run.start for run in self.runs) - self.past
-        self.length = min(length, longest)
-        self.n_segments = n_segments
-        self.seed = seed
-        self.epoch = 0
-
-    def starts(self) -> np.ndarray:
-        """First sample of each stretch of this epoch, in random order."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        starts = []
-        for run in self.runs:
-            spare = run.stop - run.start - self.past - self.length
-            if spare < 0:
-                continue
-            offset = int(rng.integers(0, min(self.length, spare + 1)))
-            starts.append(
-                np.arange(run.start + self.past + offset, run.stop - self.length + 1, self.length)
-            )
-        return rng.permutation(np.concatenate(starts))
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch at most."""
-        n = sum((run.stop - run.start - self.past) // self.length for run in self.runs)
-        return max(1, -(-n // self.n_segments))
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        starts = self.starts()
-        for i in range(0, len(starts), self.n_segments):
-            chosen = starts[i : i + self.n_segments]
-            frames = [self.frames[t - self.past : t + self.length] for t in chosen]
-            counts = [self.counts[t : t + self.length] for t in chosen]
-            yield torch.stack(frames), torch.cat(counts)
-
-
-class _Training(lightning.LightningModule):
-    """Loss, optimiser and record of one training."""
-
-    def __init__(
-        self,
-        model: RetinaModel,
-        segments: _Segments,
-        validation: xr.Dataset,
-        *,
-        learning_rate: float,
-        l1_rate: float,
-        l2_weights: float,
-    ) -> None:
-        super().__init__()
-        self.network = model.network
-        self._model = model
-        self.segments = segments
-        self._validation = validation
-        samples = model.samples(validation["stimulus"])
-        counts = validation["spike_count"].sel(time=samples.coords["time"])
-        self._counts = torch.from_numpy(counts.transpose("time", "cell").values.astype(np.float32))
-        self._rates = (learning_rate, l1_rate, l2_weights)
-        self._sum = [0.0, 0]
-        self.record: list[tuple[float, float]] = []
-        self.best: tuple[float, dict[str, Tensor]] | None = None
-        self.bar: tqdm | None = None
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return DataLoader(self.segments, batch_size=None)
-
-    def configure_optimizers(self) -> Any:
-        learning_rate, _, l2_weights = self._rates
-        optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=learning_rate, weight_decay=l2_weights
-        )
-        steps = len(self.segments) * int(self.trainer.max_epochs or 1)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=learning_rate, total_steps=steps
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_train_epoch_start(self) -> None:
-        self.segments.epoch = self.current_epoch
-        self._sum = [0.0, 0]
-
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        frames, counts = batch
-        rate = self.network(frames)
-        loss = poisson_loss(rate, counts, self._model.bin_width)
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the training loss is {loss.item()} in epoch {self.current_epoch}: lower "
-                f"learning_rate={self._rates[0]:g}, and check the stimulus for outliers"
-            )
-        self._sum[0] += float(loss.detach()) * len(counts)
-        self._sum[1] += len(counts)
-        if self.bar is not None:
-            self.bar.update()
-        return loss + self._rates[1] * rate.mean()
-
-    def on_train_epoch_end(self) -> None:
-        predicted = self._model.predict(self._validation["stimulus"])
-        loss = float(
-            poisson_loss(torch.from_numpy(predicted.values), self._counts, self._model.bin_width)
-        )
-        self.record.append((self._sum[0] / max(1, self._sum[1]), loss))
-        if self.best is None or loss < self.best[0]:
-            self.best = (loss, copy.deepcopy(self.network.state_dict()))
-        if self.bar is not None:
-            self.bar.set_postfix(validation_loss=f"{loss:.4f}")
 
 
 def train(
@@ -245,8 +102,11 @@ def train(
                 f"{name} has the cells {list(part['cell'].values)}; the model has "
                 f"{model.outputs.tolist()}: select them with .sel(cell=model.outputs)"
             )
-    segments = _Segments(model, dataset, n_segments, segment_length, seed)
-    loop = _Training(
+    # Importing lightning takes seconds, which nobody should wait for who does not train.
+    from retina_codec.models.loop import TrainingLoop, run_loop
+
+    segments = Segments(model, dataset, n_segments, segment_length, seed)
+    loop = TrainingLoop(
         model,
         segments,
         held_out,
@@ -255,7 +115,7 @@ def train(
         l2_weights=l2_weights,
     )
     try:
-        _fit(loop, max_epochs, seed, progress)
+        run_loop(loop, max_epochs, seed, progress)
     finally:
         if loop.best is not None:
             model.network.load_state_dict(loop.best[1])
@@ -281,33 +141,3 @@ def train(
             ),
         },
     )
-
-
-def _fit(loop: _Training, max_epochs: int, seed: int, progress: bool) -> None:
-    """Run lightning's loop quietly, with a generator state of its own."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    devices = [loop._model.device.index or 0] if loop._model.device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
-            # The data are in memory: worker processes would only copy them.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__`.*")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            torch.manual_seed(seed)
-            trainer = lightning.Trainer(
-                max_epochs=max_epochs,
-                accelerator="cuda" if devices else "cpu",
-                devices=devices or 1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=False,
-            )
-            loop.network.train()
-            n_steps = max_epochs * len(loop.segments)
-            with progress_counter(n_steps, "train", shown=progress) as loop.bar:
-                trainer.fit(loop)
-    finally:
-        logger.setLevel(level)

@@ -145,7 +145,10 @@ def test_environment_variables_in_the_path(tmp_path, monkeypatch):
 
 
 MISTAKES = {
-    "unknown option": ({"modes": {"n_mode": 3}}, "n_mode"),
+    "unknown option": (
+        {"modes": {"n_mode": 3}},
+        "unknown option modes.n_mode; did you mean 'n_modes'",
+    ),
     "wrong type": ({"modes": {"k": "two"}}, "two"),
     "both inputs": ({"simulation": {}}, "either recording: or simulation:"),
     "missing path": ({"recording": {"path": "nowhere"}}, "'nowhere' does not exist"),

@@ -7,7 +7,7 @@ import xarray as xr
 
 import retina_codec as rc
 from retina_codec._common.time import block_coordinate, time_coordinate
-from retina_codec.models.training import _Segments, poisson_loss
+from retina_codec.models.segments import Segments, poisson_loss
 
 KERNEL = np.array([0.9, 0.5, -0.6, -0.3])  # lag 0 first
 
@@ -106,7 +106,7 @@ def test_learning_rate_zero_changes_batch_norm_only():
 def test_no_stretch_crosses_a_block_and_an_epoch_covers_the_data():
     node = planted(700, blocks=np.repeat([0, 1, 2], [300, 30, 370]))
     model = rc.models.LN.for_recording(node, history=10)
-    segments = _Segments(model, node, 4, 32, seed=0)
+    segments = Segments(model, node, 4, 32, seed=0)
     seen = np.zeros(700, dtype=int)
     for epoch in range(2):
         segments.epoch = epoch
