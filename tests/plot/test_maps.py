@@ -27,6 +27,19 @@ def ticks(axis):
 
 
 class TestContribution:
+    def test_images_stand_side_by_side(self):
+        values = np.random.default_rng(0).normal(size=(30, 2, 4))
+        shown = xr.DataArray(
+            values,
+            {"image": [f"dog_{i}.png" for i in range(30)], "sign": ["positive", "negative"]},
+            ("image", "sign", "channel"),
+        )
+        (ax,) = plot.contribution(shown)
+        (image,) = ax.images
+        np.testing.assert_allclose(image.get_array(), values.reshape(30, 8).T)
+        assert ax.get_xlabel() == "image (position in the set)"
+        np.testing.assert_allclose(image.get_extent()[:2], (0, 30))
+
     def test_draws_sign_by_channel_over_time(self, contribution):
         (ax,) = plot.contribution(contribution.transpose("channel", ...), cell="cell 01")
         first, second = ax.images
