@@ -107,67 +107,90 @@ class _Path:
             self.chosen = self.target.choose(outputs.detach(), self.model)
         return caught, self.target.values(outputs, self.chosen)
 
-    def gradients(self, s: float) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Layers' outputs, gradients of each target (target first), and targets at point `s`."""
-        caught, targets = self.evaluate(s)
-        activations = list(caught.values())
-        collected: list[list[Tensor]] = [[] for _ in activations]
-        for k in range(targets.shape[1]):
-            # Samples do not interact, so the gradient of the sum is each sample's own.
-            gradients = torch.autograd.grad(
-                targets[:, k].sum(),
-                activations,
-                retain_graph=k + 1 < targets.shape[1],
-                allow_unused=True,
-            )
-            for name, kept, gradient in zip(caught, collected, gradients, strict=True):
-                if gradient is None:
-                    raise ValueError(
-                        f"layer {name!r} has no path to the output: choose another layer"
-                    )
-                kept.append(gradient)
-        stacked = {name: torch.stack(kept) for name, kept in zip(caught, collected, strict=True)}
-        return {name: a.detach() for name, a in caught.items()}, stacked, targets.detach()
-
 
 def decompose(
     model: Model, layers: Mapping[str, nn.Module], target: Target, method: Method, inputs: Tensor
 ) -> Decomposition:
     """Divide the targets of one batch among the units of each layer.
 
-    `model.network` must be frozen: see `capture.frozen`.
+    `model.network` must be frozen: see `retina_codec.models.model.frozen`.
     """
     path = _Path(model, layers, target, inputs, method.baseline)
     if isinstance(method, IntegratedGradients):
-        total, top, bottom = _integrate(path, method)
-    elif isinstance(method, ActivationGradient):
-        activations, gradients, top = path.gradients(1.0)
-        total = {name: gradients[name] * activations[name] for name in gradients}
+        return _integrate(path, method)
+    if isinstance(method, ActivationGradient):
+        caught, top = path.evaluate(1.0)
+        total: dict[str, Tensor] = {}
+        _add(total, caught, top, {name: a.detach() for name, a in caught.items()})
         with torch.no_grad():
             bottom = path.evaluate(0.0)[1]
-    else:
-        raise TypeError(
-            f"method={method!r}; expected retina_codec.methods.IntegratedGradients(...) or another "
-            "of retina_codec.methods"
-        )
-    return Decomposition({name: c.transpose(0, 1) for name, c in total.items()}, top, bottom)
+        return _decomposition(total, top, bottom)
+    raise TypeError(
+        f"method={method!r}; expected retina_codec.methods.IntegratedGradients(...) or another "
+        "of retina_codec.methods"
+    )
 
 
-def _integrate(
-    path: _Path, method: IntegratedGradients
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Sum the steps from the input down to the baseline, in place.
+def _integrate(path: _Path, method: IntegratedGradients) -> Decomposition:
+    """Sum over the nodes of the path, from the input down to the baseline, in place.
 
+    The sum over steps is one over nodes: the gradient at node k stands in the step above it and
+    in the one below, so it is multiplied with both changes of the layer at once and not kept.
     Downwards, because what a target fixes at the input must be known first.
     """
     low, high = RULES[method.rule]
-    above, gradients_above, top = path.gradients(1.0)
-    total = {name: torch.zeros_like(gradient) for name, gradient in gradients_above.items()}
-    bottom = top
-    for k in reversed(range(method.steps)):
-        below, gradients_below, bottom = path.gradients(k / method.steps)
-        for name, sum_ in total.items():
-            mean = low * gradients_below[name] + high * gradients_above[name]
-            sum_.addcmul_(mean, above[name] - below[name])
-        above, gradients_above = below, gradients_below
-    return total, top, bottom
+    total: dict[str, Tensor] = {}
+    caught, targets = path.evaluate(1.0)
+    top = bottom = targets
+    above: dict[str, Tensor] = {}
+    for k in reversed(range(method.steps + 1)):
+        here = {name: a.detach() for name, a in caught.items()}
+        caught_below, targets_below = path.evaluate((k - 1) / method.steps) if k else ({}, targets)
+        factors = {}
+        for name, a in here.items():
+            factor = torch.zeros_like(a)
+            if above:
+                factor.add_(above[name] - a, alpha=low)
+            if k:
+                factor.add_(a - caught_below[name].detach(), alpha=high)
+            factors[name] = factor
+        _add(total, caught, targets, factors)
+        bottom = targets
+        above, caught, targets = here, caught_below, targets_below
+    return _decomposition(total, top, bottom)
+
+
+def _add(
+    total: dict[str, Tensor],
+    caught: Mapping[str, Tensor],
+    targets: Tensor,
+    factors: Mapping[str, Tensor],
+) -> None:
+    """Add gradient x factor of every target and layer to `total` (target, sample, units)."""
+    n_targets = targets.shape[1]
+    for name, a in caught.items():
+        if name not in total:
+            total[name] = a.new_zeros(n_targets, *a.shape)
+    if not any(factor.any() for factor in factors.values()):
+        return
+    if not targets.requires_grad:
+        raise ValueError(
+            f"layers {', '.join(map(repr, caught))} have no path to the output: choose others"
+        )
+    for k in range(n_targets):
+        # Samples do not interact, so the gradient of the sum is each sample's own.
+        gradients = torch.autograd.grad(
+            targets[:, k].sum(),
+            list(caught.values()),
+            retain_graph=k + 1 < n_targets,
+            allow_unused=True,
+        )
+        for name, gradient in zip(caught, gradients, strict=True):
+            if gradient is None:
+                raise ValueError(f"layer {name!r} has no path to the output: choose another layer")
+            total[name][k].addcmul_(gradient, factors[name])
+
+
+def _decomposition(total: Mapping[str, Tensor], top: Tensor, bottom: Tensor) -> Decomposition:
+    contribution = {name: c.transpose(0, 1) for name, c in total.items()}
+    return Decomposition(contribution, top.detach(), bottom.detach())

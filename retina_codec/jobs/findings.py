@@ -139,8 +139,9 @@ def _sentence(layer: str, numbers: dict[str, Any], described: xr.Dataset) -> str
             f"{float(best[f'{family}_effect']):.2f})"
         )
     return (
-        f"{layer}: {numbers['alive']} modes, {numbers['l0']:.1f} active at a time, explain "
-        f"{100 * numbers['r2']:.0f} % of the held-out variance; {labels['light']} carry light, "
+        f"{layer}: {sum(labels.values())} modes ({numbers['alive']} in use on held-out "
+        f"stretches), {numbers['l0']:.1f} active at a time, explain {100 * numbers['r2']:.0f} % of "
+        f"the held-out variance; {labels['light']} carry light, "
         f"{labels['motion']} motion, {labels['mixed']} both, {labels['none']} neither"
         + (f": {'; '.join(examples)}." if examples else ".")
     )

@@ -40,7 +40,7 @@ figcaption strong { color: var(--text); }
 table { border-collapse: collapse; margin: 1rem 0; font-size: .92rem; }
 caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; overflow-wrap: break-word; }
 td { font-variant-numeric: tabular-nums; }
 details { background: var(--panel); border-radius: 6px; padding: .5rem 1rem; margin: 1rem 0; }
 summary { cursor: pointer; }

@@ -373,6 +373,23 @@ class TestBadInput:
         with pytest.raises(ValueError, match="layer 'unused' does not run in the forward pass"):
             rc.contributions(net, images, layers="unused", progress=False)
 
+    @pytest.mark.parametrize("cut", [True, False])
+    def test_layer_without_a_path_to_the_output(self, images, cut):
+        class SideBranch(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.main = nn.Linear(72, 3)
+                self.side = nn.Linear(72, 4)
+
+            def forward(self, x):
+                side = self.side(x.flatten(1))
+                out = self.main(x.flatten(1))
+                return out if cut else out + side.detach()[:, :3] * out
+
+        layers = ["side"] if cut else ["side", "main"]
+        with pytest.raises(ValueError, match="'side' ?ha(s|ve) no path to the output"):
+            rc.contributions(SideBranch().double(), images, layers=layers, progress=False)
+
     def test_unknown_target(self, net, images):
         with pytest.raises(ValueError, match="target: no output '7'"):
             rc.contributions(net, images, layers="conv1", target=rc.targets.Output("7"))
