@@ -1,6 +1,6 @@
 """Draw the figure of the README from the folder of a finished demo run.
 
-    python docs/make_overview.py runs/demo
+    python docs/make_overview.py runs/demo --cell object_motion_0
 
 One cell: its predicted rate, what each channel of a hidden layer contributed to it, and the modes
 of that layer, named by what they carry.
@@ -95,7 +95,7 @@ def overview(options: argparse.Namespace) -> Figure:
         strength = draw_rows(axes[3], seconds, loadings.transpose("mode", "time"), "bone_r")
         figure.colorbar(strength, ax=axes[3], label="strength\n(1)", pad=0.01, aspect=12)
         name_modes(axes[3], labels)
-        axes[3].set_title("Contribution modes that drive this cell, and what they carry")
+        axes[3].set_title("Contribution modes of this cell: what they carry, and their numbers")
         axes[3].set(xlabel="time (s)", xlim=(0, options.duration))
         for ax in axes[:3]:
             ax.tick_params(axis="x", length=0)
@@ -169,11 +169,10 @@ def name_modes(ax: mpl.axes.Axes, labels: xr.Dataset) -> None:
     names = []
     for mode in labels["mode"].values:
         label, subtype = (str(labels[name].sel(mode=mode).values) for name in ("label", "subtype"))
-        names.append(f"{label}: {subtype}  {mode}" if label != "none" else f"not told  {mode}")
+        names.append(f"{label}: {subtype}  {mode}" if label != "none" else f"none  {mode}")
     ax.set_yticks(range(len(names)), names)
     for text, label in zip(ax.get_yticklabels(), labels["label"].values, strict=True):
         text.set_color(LABEL_COLORS.get(str(label), "black"))
-    ax.set_ylabel("mode")
 
 
 if __name__ == "__main__":
