@@ -387,7 +387,7 @@ class TestBadInput:
                 return out if cut else out + side.detach()[:, :3] * out
 
         layers = ["side"] if cut else ["side", "main"]
-        with pytest.raises(ValueError, match="'side' ?ha(s|ve) no path to the output"):
+        with pytest.raises(ValueError, match=r"'side' ha(s|ve) no path to the output"):
             rc.contributions(SideBranch().double(), images, layers=layers, progress=False)
 
     def test_unknown_target(self, net, images):
