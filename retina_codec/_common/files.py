@@ -35,9 +35,15 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     fresh = room / target.name
     try:
         yield fresh
+        replaced = room / "replaced"
         if target.is_dir() and not target.is_symlink():
-            _remove(target)
-        fresh.replace(target)
+            target.replace(replaced)  # a folder cannot be renamed over another
+        try:
+            fresh.replace(target)
+        except OSError:
+            if replaced.exists():
+                replaced.replace(target)
+            raise
     finally:
         _remove(room)
 

@@ -18,7 +18,7 @@ class RunFolder:
     """A folder of results, and a record of what made each.
 
     A stage is finished if it ended under the same settings, after the same stages before it, by
-    the same version of the package.
+    the same version of the package. Nothing is written before a stage has ended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,11 +29,9 @@ class RunFolder:
             raise ValueError(
                 f"folder={str(path)!r} holds files that no run made: give an empty or a new folder"
             )
-        path.mkdir(parents=True, exist_ok=True)
         file = path / STAGES_FILE
         self._keys: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
         self._current: dict[str, str] = {}
-        self._write()
 
     def key(self, stage: str, settings: Any, after: Sequence[str]) -> str:
         """Key of a stage under these settings; stages that it comes after must have theirs."""
@@ -50,8 +48,5 @@ class RunFolder:
     def finish(self, stage: str, key: str) -> None:
         """Record that the stage has ended."""
         self._keys[stage] = key
-        self._write()
-
-    def _write(self) -> None:
         with written_beside(self.path / STAGES_FILE) as fresh:
             fresh.write_text(json.dumps(self._keys, indent=1))

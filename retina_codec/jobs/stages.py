@@ -72,8 +72,6 @@ def run_job(job: Job, *, progress: bool = True) -> Path:
             "the recording"
         )
     folder = RunFolder(Path(job.folder))
-    with written_beside(folder.path / "job.yaml") as fresh:
-        fresh.write_text(yaml.safe_dump(asdict(job), sort_keys=False))
     for number, stage in enumerate(STAGES, 1):
         settings = {name: getattr(job, name) for name in stage.settings}
         key = folder.key(stage.name, settings, stage.after)
@@ -85,6 +83,9 @@ def run_job(job: Job, *, progress: bool = True) -> Path:
         if not done:
             stage.work(job, folder.path, progress)
             folder.finish(stage.name, key)
+        if number == 1:  # not before: a recording that is refused leaves no folder behind
+            with written_beside(folder.path / "job.yaml") as fresh:
+                fresh.write_text(yaml.safe_dump(asdict(job), sort_keys=False))
     return folder.path / "report.html"
 
 
@@ -95,12 +96,7 @@ def _record(job: Job, folder: Path, progress: bool) -> None:
         )
     else:
         recording = simulated_recording(job.simulation, job.seed)  # type: ignore[arg-type]
-    node = job.contributions.node
-    if node not in recording.children:
-        raise ValueError(
-            f"contributions.node={node!r} is no node of the recording; "
-            f"{nearest_names(node, recording.children)}"
-        )
+    _node(recording, job.contributions.node)  # refused now, not after the training
     save_recording(recording, folder / "recording.zarr")
 
 
@@ -109,6 +105,11 @@ def _recording(folder: Path) -> xr.DataTree:
 
 
 def _node(recording: xr.DataTree, name: str) -> xr.Dataset:
+    if name not in recording.children:
+        raise ValueError(
+            f"contributions.node={name!r} is no node of the recording; "
+            f"{nearest_names(name, recording.children)}"
+        )
     return recording[name].to_dataset().load()
 
 
@@ -130,6 +131,8 @@ def _train(job: Job, folder: Path, progress: bool) -> None:
         "noise": job.model.noise,
     }
     model = BNCNN.for_recording(training, **options, seed=job.seed)
+    for name in job.contributions.layers or ():
+        model.layer(name)  # refused now, not after the training
     history = train(
         model,
         training,
@@ -271,7 +274,7 @@ def _report(job: Job, folder: Path, progress: bool) -> None:
 
 
 STAGES = (
-    Stage("recording", _record, ("recording", "simulation", "seed", "contributions")),
+    Stage("recording", _record, ("recording", "simulation", "seed")),
     Stage("reliability", _measure_reliability, ("model", "seed"), ("recording",)),
     Stage("training", _train, ("model", "training", "seed"), ("recording",)),
     Stage("evaluation", _evaluate, ("seed",), ("training",)),
