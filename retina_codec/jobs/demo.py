@@ -52,7 +52,7 @@ def demo_job(folder: str, *, quick: bool = False, seed: int = 0) -> Job:
             else SimulationSettings()
         ),
         model=ModelSettings(history=40, channels=[8, 8], kernel_sizes=[9, 7]),
-        training=TrainingSettings(max_epochs=3 if quick else 12),
+        training=TrainingSettings(max_epochs=10 if quick else 12),
         contributions=ContributionSettings(node="probe", steps=4 if quick else 8),
         modes=ModeSettings(n_modes=12 if quick else 32, k=2, max_epochs=30 if quick else 200),
         seed=seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,8 +82,11 @@ def run_job(job: Job, *, progress: bool = True) -> Path:
             sys.stderr.write(f"[{number}/{len(STAGES)}] {stage.name} {state}\n")
             sys.stderr.flush()
         if not done:
+            start = time.monotonic()
             stage.work(job, folder.path, progress)
             folder.finish(stage.name, key)
+            if progress:
+                sys.stderr.write(f"        {time.monotonic() - start:.0f} s\n")
         if number == 1:  # not before: a recording that is refused leaves no folder behind
             with written_beside(folder.path / "job.yaml") as fresh:
                 fresh.write_text(yaml.safe_dump(asdict(job), sort_keys=False))

@@ -72,8 +72,9 @@ def evaluate(
     ...     {"stimulus": movie, "spike_count": (("repeat", "time", "cell"), counts)},
     ...     {"cell": ["a"]},
     ... )
-    >>> sorted(str(name) for name in rc.evaluate(model, node, n_draws=100) if "_" not in name[3:])
-    ['fev']
+    >>> scores = rc.evaluate(model, node, n_draws=100)
+    >>> sorted(str(name) for name in scores if not str(name).endswith(("_low", "_high")))
+    ['cc_max', 'cc_norm', 'deviance_explained', 'fev', 'pearson_r']
     """
     require_at_least(n_draws, 1, "n_draws")
     dataset = node.to_dataset() if isinstance(node, xr.DataTree) else node
