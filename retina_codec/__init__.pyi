@@ -1,0 +1,78 @@
+from . import (
+    attribution,
+    classifiers,
+    interneurons,
+    models,
+    modes,
+    plot,
+    recordings,
+    reporting,
+    simulation,
+    stimuli,
+)
+from ._common.files import open_tree, save_tree
+from ._common.time import time_coordinate
+from .attribution import contributions, methods, open_contributions, targets
+from .interneurons import compare_interneurons
+from .models import Model, evaluate, load_model, train
+from .modes import (
+    Modes,
+    describe_modes,
+    epoch_selectivity,
+    fit_modes,
+    load_modes,
+    match_modes,
+)
+from .recordings import (
+    open_recording,
+    recording_from_neo,
+    reliability,
+    save_recording,
+    spike_triggered_average,
+    split,
+)
+from .reporting import report
+from .simulation import simulate_retina
+from .stimuli import stimulus_features
+
+__version__: str
+
+__all__ = [
+    "Model",
+    "Modes",
+    "attribution",
+    "classifiers",
+    "compare_interneurons",
+    "contributions",
+    "describe_modes",
+    "epoch_selectivity",
+    "evaluate",
+    "fit_modes",
+    "interneurons",
+    "load_model",
+    "load_modes",
+    "match_modes",
+    "methods",
+    "models",
+    "modes",
+    "open_contributions",
+    "open_recording",
+    "open_tree",
+    "plot",
+    "recording_from_neo",
+    "recordings",
+    "reliability",
+    "report",
+    "reporting",
+    "save_recording",
+    "save_tree",
+    "simulate_retina",
+    "simulation",
+    "spike_triggered_average",
+    "split",
+    "stimuli",
+    "stimulus_features",
+    "targets",
+    "time_coordinate",
+    "train",
+]
