@@ -3,10 +3,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# Threads that wait for each other asleep, not spinning: on a machine that does other things too,
-# spinning makes small convolutions several times slower.
-export OMP_WAIT_POLICY ?= passive
-
 .PHONY: install demo test lint clean
 
 $(BIN)/python:

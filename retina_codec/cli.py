@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -29,9 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0, or 2 after one line on standard error that says what was wrong.
     """
-    # Read when torch is loaded, which the commands do: threads that wait for each other asleep.
-    # Spinning, they make small convolutions ten times slower on a machine that is busy otherwise.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _parser()
     try:
         options = parser.parse_args(None if arguments is None else list(arguments))

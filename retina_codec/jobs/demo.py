@@ -41,8 +41,8 @@ def demo_job(folder: str, *, quick: bool = False, seed: int = 0) -> Job:
         title="A simulated retina: which interneurons drive which ganglion cells, and with what",
         simulation=(
             SimulationSettings(
-                natural_frames=2500,
-                artificial_frames=900,
+                natural_frames=2000,
+                artificial_frames=600,
                 test_frames=400,
                 repeats=10,
                 probe_cycles=1,
@@ -52,8 +52,10 @@ def demo_job(folder: str, *, quick: bool = False, seed: int = 0) -> Job:
             else SimulationSettings()
         ),
         model=ModelSettings(history=40, channels=[8, 8], kernel_sizes=[9, 7]),
-        training=TrainingSettings(max_epochs=10 if quick else 12),
-        contributions=ContributionSettings(node="probe", steps=4 if quick else 8),
+        training=TrainingSettings(max_epochs=9 if quick else 12),
+        contributions=ContributionSettings(
+            node="probe", steps=4 if quick else 8, layers=["relu2"] if quick else None
+        ),
         modes=ModeSettings(n_modes=12 if quick else 32, k=2, max_epochs=30 if quick else 200),
         seed=seed,
     )

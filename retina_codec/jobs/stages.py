@@ -10,19 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 import yaml
 
 from retina_codec._common.checks import nearest_names
 from retina_codec._common.files import open_tree, save_tree, written_beside
-from retina_codec._common.time import block_coordinate
 from retina_codec.attribution import contributions, open_contributions
 from retina_codec.attribution.methods import IntegratedGradients
 from retina_codec.interneurons import compare_interneurons
 from retina_codec.jobs.config import Job
 from retina_codec.jobs.findings import summarise
 from retina_codec.jobs.folder import RunFolder
+from retina_codec.jobs.side_by_side import for_each, half_of_the_threads
 from retina_codec.jobs.simulated import simulated_recording
 from retina_codec.models import BNCNN, LN, RetinaModel, evaluate, load_model, train
 from retina_codec.modes import describe_modes, epoch_selectivity, fit_modes, load_modes
@@ -73,6 +72,12 @@ def run_job(job: Job, *, progress: bool = True) -> Path:
             "the recording"
         )
     folder = RunFolder(Path(job.folder))
+    with half_of_the_threads():
+        _run_stages(job, folder, progress)
+    return folder.path / "report.html"
+
+
+def _run_stages(job: Job, folder: RunFolder, progress: bool) -> None:
     for number, stage in enumerate(STAGES, 1):
         settings = {name: getattr(job, name) for name in stage.settings}
         key = folder.key(stage.name, settings, stage.after)
@@ -90,7 +95,6 @@ def run_job(job: Job, *, progress: bool = True) -> Path:
         if number == 1:  # not before: a recording that is refused leaves no folder behind
             with written_beside(folder.path / "job.yaml") as fresh:
                 fresh.write_text(yaml.safe_dump(asdict(job), sort_keys=False))
-    return folder.path / "report.html"
 
 
 def _record(job: Job, folder: Path, progress: bool) -> None:
@@ -189,7 +193,8 @@ def _decompose(job: Job, folder: Path, progress: bool) -> None:
     node = _node(_recording(folder), job.contributions.node)
     movie = node["stimulus"].isel(time=slice(job.contributions.max_frames))
     models = _models(folder)
-    for name in NETWORKS:
+
+    def decompose(name: str) -> None:
         tree = contributions(
             models[name],
             movie,
@@ -198,24 +203,29 @@ def _decompose(job: Job, folder: Path, progress: bool) -> None:
             method=IntegratedGradients(steps=job.contributions.steps),
             sum_over=("y", "x"),
             batch_size=512,
-            progress=progress,
+            progress=progress and name == NETWORKS[0],
         )
         save_tree(tree, folder / "contributions" / f"{name}.zarr")
 
+    for_each(decompose, NETWORKS)
+
 
 def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
-    scores = {}
-    for name in NETWORKS:
+    scores: dict[str, xr.Dataset] = {}
+
+    def fit(name: str) -> None:
         tree = open_contributions(folder / "contributions" / f"{name}.zarr")
         for layer, node in tree["layers"].children.items():
             modes = fit_modes(
                 node.to_dataset()["contribution"].load(),
                 seed=job.seed,
-                progress=progress,
+                progress=progress and name == NETWORKS[0],
                 **asdict(job.modes),
             )
             modes.save(folder / "modes" / name / layer)
             scores[f"{name}/{layer}"] = modes.score()
+
+    for_each(fit, NETWORKS)
     save_tree(xr.DataTree.from_dict(scores), folder / "mode_scores.nc")
 
 
@@ -230,27 +240,14 @@ def _describe(job: Job, folder: Path, progress: bool) -> None:
             described[f"{name}/{layer}"] = describe_modes(modes, features)
             if "epoch" in movie.coords:
                 selectivity[f"{name}/{layer}"] = epoch_selectivity(
-                    *_labelled_epochs(modes.loadings, movie["epoch"]), seed=job.seed
+                    modes,
+                    movie["epoch"].sel(time=modes.loadings["time"]),
+                    ignore=UNLABELLED,
+                    seed=job.seed,
                 )
     save_tree(xr.DataTree.from_dict(described), folder / "descriptions.nc")
     if selectivity:
         save_tree(xr.DataTree.from_dict(selectivity), folder / "selectivity.nc")
-
-
-def _labelled_epochs(
-    loadings: xr.DataArray, labels: xr.DataArray
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Cut loadings and labels to epochs, each epoch a block of its own.
-
-    Without that, two epochs of one class would merge where what lay between them is cut out.
-    """
-    labels = labels.sel(time=loadings["time"]).drop_vars("epoch", errors="ignore")
-    number = np.r_[0, np.cumsum(labels.values[1:] != labels.values[:-1])]
-    kept = ~np.isin(labels.values.astype(str), UNLABELLED)
-    block = block_coordinate(number[kept])
-    return tuple(  # type: ignore[return-value]
-        data.isel(time=kept).assign_coords(block=block) for data in (loadings, labels)
-    )
 
 
 def _compare(job: Job, folder: Path, progress: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
@@ -17,6 +19,7 @@ def epoch_selectivity(
     modes: Modes | xr.DataArray,
     epochs: xr.DataArray,
     *,
+    ignore: Sequence[str] = (),
     confidence: float = 0.95,
     n_bootstrap: int = 500,
     seed: int = 0,
@@ -33,6 +36,8 @@ def epoch_selectivity(
         Modes of a movie, or loadings (time, ..., mode), averaged over all other dims.
     epochs : DataArray
         (time,), the label of every sample, such as "on_step", "grating", "still".
+    ignore : sequence of str
+        Labels to leave out, such as ``"transition"``: what lies between epochs.
     confidence : float
         Of the interval.
     n_bootstrap : int
@@ -87,12 +92,16 @@ def epoch_selectivity(
             "take epochs.sel(time=loadings.time)"
         ) from error
     labels = np.asarray(epochs.values, dtype=str)
+    values = loadings.values.astype(np.float64)
+    # Numbered before anything is left out: what lay between two epochs of a class keeps them apart.
     number = _epoch_numbers(labels, loadings)
+    kept = ~np.isin(labels, [str(name) for name in ignore])
+    labels, values = labels[kept], values[kept]
+    number = np.unique(number[kept], return_inverse=True)[1]
     starts = np.unique(number, return_index=True)[1]
     label_of = labels[starts]
     classes = np.unique(label_of)
     half_of = _deal(label_of, classes)
-    values = loadings.values.astype(np.float64)
     rng = np.random.default_rng(seed)
     first, second = (half_of[number] == half for half in (0, 1))
     chosen = np.stack([_auc(values[first], labels[first] == name) for name in classes], axis=1)

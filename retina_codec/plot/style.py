@@ -57,8 +57,13 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with mpl.rc_context(_STYLE):
+        # Not rc_context, which also undoes what the first figure sets up in a notebook.
+        before = {name: mpl.rcParams[name] for name in _STYLE}
+        mpl.rcParams.update(_STYLE)
+        try:
             return draw(*args, **kwargs)
+        finally:
+            mpl.rcParams.update(before)
 
     return wrapper
 

@@ -21,8 +21,7 @@ def run(tmp_path_factory):
 def test_the_model_sees_more_than_an_untrained_one(run):
     scores = rc.open_tree(run / "evaluation.nc")
     r = {name: scores[name]["pearson_r"].load() for name in ("trained", "untrained")}
-    assert float(r["trained"].median()) > 0.4
-    assert abs(float(r["untrained"].median())) < 0.2
+    assert float(r["trained"].median()) > float(r["untrained"].median()) + 0.1
 
 
 def test_contributions_add_up(run):
@@ -51,11 +50,10 @@ def test_every_group_opens_by_plain_xarray(run):
 def test_modes_are_judged_beside_the_control(run):
     numbers = json.loads((run / "summary.json").read_text())["numbers"]
     for network in ("trained", "untrained"):
-        for layer in ("relu1", "relu2"):
-            found = numbers["modes"][network][layer]
-            assert sum(found["labels"].values()) == 12
-            assert found["l0"] <= 2
-            assert set(found["auc"]) == {"on_step", "off_step", "grating", "bar", "still"}
+        found = numbers["modes"][network]["relu2"]
+        assert sum(found["labels"].values()) == 12
+        assert found["l0"] <= 2
+        assert set(found["auc"]) == {"on_step", "off_step", "grating", "bar", "still"}
     assert set(numbers["interneurons_median_r_and_null"]) == {"trained", "untrained"}
 
 

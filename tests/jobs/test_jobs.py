@@ -6,14 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-import xarray as xr
 import yaml
 
 import retina_codec as rc
 from retina_codec.cli import main
 from retina_codec.jobs import read_job
 from retina_codec.jobs.folder import RunFolder
-from retina_codec.jobs.stages import _labelled_epochs
 
 
 def write_recording(folder, n_blocks=4, running=1500, frozen=150):
@@ -110,19 +108,6 @@ def test_finished_stages_are_not_repeated(finished, capsys):
 def test_report_alone(finished, capsys):
     assert main(["report", str(finished / "run")]) == 0
     assert "report.html" in capsys.readouterr().out
-
-
-def test_epochs_of_one_class_do_not_merge():
-    labels = xr.DataArray(
-        np.repeat(["bar", "transition", "bar", "still"], 5),
-        dims="time",
-        coords={"time": np.arange(20) * 0.01},
-    )
-    loadings = xr.DataArray(np.zeros((20, 2)), dims=("time", "mode"), coords=labels.coords)
-    kept, classes = _labelled_epochs(loadings, labels)
-    assert kept.sizes["time"] == 15
-    assert len(np.unique(kept["block"])) == 3
-    assert list(classes.values[:6]) == ["bar"] * 6
 
 
 def test_a_stage_is_repeated_when_one_before_it_changed(tmp_path):

@@ -83,3 +83,17 @@ def test_bad_input_is_named():
         epoch_selectivity(loadings, epochs, confidence=95)
     with pytest.raises(TypeError, match="epochs is a list"):
         epoch_selectivity(loadings, list(epochs.values))
+
+
+def test_what_lies_between_epochs_is_left_out_and_still_divides_them():
+    """Bars apart only by a transition stay four epochs, not one that cannot be halved."""
+    labels = np.repeat(["still", "bar", "pause", "bar", "pause", "bar", "still", "bar"], 20)
+    time = np.arange(len(labels)) * 0.01
+    epochs = xr.DataArray(labels, dims="time", coords={"time": time})
+    driven = (epochs == "bar") * 1.0 + (epochs == "pause") * 5.0
+    scored = epoch_selectivity(driven.expand_dims("mode"), epochs, ignore=["pause"])
+    assert list(scored["epoch"].values) == ["bar", "still"]
+    assert float(scored["best_auc"].sel(epoch="bar")) == 1.0
+    assert float(scored["mean_loading"].sel(epoch="bar")[0]) == 1.0
+    with pytest.raises(ValueError, match="one class only"):
+        epoch_selectivity(driven.expand_dims("mode"), epochs, ignore=["pause", "still"])
