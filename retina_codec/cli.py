@@ -37,9 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USAGE_ERROR
     chosen = options[options.subcommand]
-    warnings.showwarning = _one_line_warning  # a stranger reads sentences, not source lines
     try:
-        return _COMMANDS[options.subcommand](chosen)
+        with warnings.catch_warnings():
+            # A stranger reads sentences, not source lines.
+            warnings.showwarning = _one_line_warning
+            return _COMMANDS[options.subcommand](chosen)
     except (ValueError, TypeError, OSError) as error:
         return _refuse(str(error))
     except KeyboardInterrupt:

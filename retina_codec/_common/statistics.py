@@ -1,17 +1,8 @@
-"""Statistics that several rooms use: correlation, and resampling that respects time."""
+"""Resampling that respects time."""
 
 from __future__ import annotations
 
 import numpy as np
-
-
-def pearson(a: np.ndarray, b: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Pearson correlation of `a` and `b` along `axis`; NaN where either is constant."""
-    a = a - a.mean(axis=axis, keepdims=True)
-    b = b - b.mean(axis=axis, keepdims=True)
-    scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(scale > 0, (a * b).sum(axis=axis) / scale, np.nan)
 
 
 def moving_block_draws(

@@ -7,6 +7,7 @@ import xarray as xr
 
 import retina_codec as rc
 from retina_codec._common.time import block_coordinate, time_coordinate
+from retina_codec.models.ln import _Regression
 from retina_codec.models.segments import Segments, poisson_loss
 
 KERNEL = np.array([0.9, 0.5, -0.6, -0.3])  # lag 0 first
@@ -39,6 +40,54 @@ def test_ln_from_spike_triggered_average_finds_the_filter():
     model = rc.models.LN.from_spike_triggered_average(planted(20000), history=6)
     kernel = model.layers["filter"].weight.detach().numpy().ravel()[::-1]
     assert np.corrcoef(kernel, np.r_[KERNEL, 0, 0])[0, 1] > 0.995
+
+
+def test_least_squares_divides_out_the_correlations_of_the_movie():
+    """On a movie smooth in time and space the spike-triggered average is blurred."""
+    rng = np.random.default_rng(0)
+    movie = rng.normal(size=(6000, 4, 5)).astype(np.float32)
+    movie[1:] += 0.8 * movie[:-1]
+    movie[:, 1:] += 0.8 * movie[:, :-1]
+    movie /= movie.std()
+    kernel = np.zeros((6, 4, 5))  # in time order
+    kernel[-3:, 1:3, 2] = [[0.5, -0.3], [1.0, -0.6], [0.4, -0.2]]
+    windows = np.lib.stride_tricks.sliding_window_view(movie, 6, axis=0)
+    drive = np.r_[np.zeros(5), np.einsum("tyxl,lyx->t", windows, kernel)]
+    counts = rng.poisson(rate_of(drive))
+    node = xr.Dataset(
+        {
+            "stimulus": (("time", "y", "x"), movie),
+            "spike_count": (("time", "cell"), counts[:, None]),
+        },
+        coords={"time": time_coordinate(np.arange(6000) * 0.01, 0.01), "cell": ["a"]},
+    )
+    train, validation = node.isel(time=slice(4800)), node.isel(time=slice(4900, None))
+    fitted = rc.models.LN.from_least_squares(
+        train, validation=validation, history=6, progress=False
+    )
+    averaged = rc.models.LN.from_spike_triggered_average(train, history=6)
+    r = [
+        np.corrcoef(model.layers["filter"].weight.detach().numpy().ravel(), kernel.ravel())[0, 1]
+        for model in (fitted, averaged)
+    ]
+    assert r[0] > 0.9, r
+    assert r[1] < 0.8, r
+
+
+def test_the_operator_of_least_squares_is_the_layer_and_its_transpose():
+    node = planted(1300, blocks=np.repeat([0, 1], [700, 600]))
+    model = rc.models.LN.for_recording(node, history=6)
+    operator = _Regression(model, node)
+    weights = torch.randn(1, 6, 1)
+    with torch.no_grad():
+        model.layers["filter"].weight.copy_(weights.reshape(1, 6, 1, 1, 1))
+        batches = model.samples(node["stimulus"]).batches(5000)
+        drive = torch.cat([model.layers["filter"](batch.inputs).flatten(1) for batch in batches])
+    torch.testing.assert_close(operator.forward(weights), drive - drive.mean(0), atol=1e-4, rtol=0)
+    residual = torch.randn(1300 - 2 * 5, 1)
+    left = (operator.forward(weights) * residual).sum()
+    right = (weights * operator.backward(residual)).sum()
+    assert float(left) == pytest.approx(float(right), rel=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ["LN", "BNCNN"])
