@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import quantities as pq
 import xarray as xr
+
+BLOCK_BYTES = 64 * 2**20  # of an array that may be larger than memory, at a time
 
 
 def nearest_names(name: object, choices: Iterable[object]) -> str:
@@ -59,15 +61,41 @@ def require_dims(
 
 
 def require_finite(array: xr.DataArray, argument: str) -> None:
-    """Raise ValueError that says where `array` has NaN or infinity."""
-    bad = ~np.isfinite(array.values)
-    if bad.any():
-        first = np.argwhere(bad)[0]
+    """Raise ValueError that says where `array` has NaN or infinity.
+
+    It goes block by block along the first dim, so that an array larger than memory (dask) is
+    never held whole. Whole numbers are finite and are not looked at.
+    """
+    if array.dtype.kind in "biu" or array.size == 0:
+        return
+    n_bad, first = 0, None
+    for start, part in _blocks(array):
+        bad = ~np.isfinite(part)
+        if first is None and bad.any():
+            first = np.argwhere(bad)[0]
+            first[:1] += start
+        n_bad += int(bad.sum())
+    if first is not None:
         place = ", ".join(f"{dim}={i}" for dim, i in zip(array.dims, first, strict=True))
         raise ValueError(
-            f"{argument} has {int(bad.sum())} NaN or infinite values, the first at index "
+            f"{argument} has {n_bad} NaN or infinite values, the first at index "
             f"({place}); replace or cut them out before"
         )
+
+
+def _blocks(array: xr.DataArray) -> Iterator[tuple[int, np.ndarray]]:
+    """Values of `array` in parts of about 64 MB along its first dim, each with where it starts."""
+    if array.ndim == 0:
+        yield 0, array.values
+        return
+    n_rows = array.shape[0]
+    step = max(1, BLOCK_BYTES * n_rows // array.nbytes)
+    if array.chunks is not None:
+        # Whole chunks, so that none is computed twice.
+        chunk = max(array.chunks[0])
+        step = max(1, step // chunk) * chunk
+    for start in range(0, n_rows, step):
+        yield start, array[start : start + step].values
 
 
 def require_at_least(value: float, least: float, argument: str) -> None:

@@ -5,21 +5,31 @@ deterministic. How movies and spikes are read from files is in `retina_codec.rec
 """
 
 from retina_codec.stimuli.classical import light_steps, moving_bars, moving_gratings, white_noise
+from retina_codec.stimuli.described import render
 from retina_codec.stimuli.features import stimulus_features
 from retina_codec.stimuli.images import dead_leaves, photographs, split_images
 from retina_codec.stimuli.movie import concatenate
 from retina_codec.stimuli.natural import natural_movie
 from retina_codec.stimuli.probe import probe_movie
+from retina_codec.stimuli.rendered_light import drifting_grating, grating_sequence, level_sequence
+from retina_codec.stimuli.rendered_noise import seeded_noise
+from retina_codec.stimuli.sources import open_movie
 
 __all__ = [
     "concatenate",
     "dead_leaves",
+    "drifting_grating",
+    "grating_sequence",
+    "level_sequence",
     "light_steps",
     "moving_bars",
     "moving_gratings",
     "natural_movie",
+    "open_movie",
     "photographs",
     "probe_movie",
+    "render",
+    "seeded_noise",
     "split_images",
     "stimulus_features",
     "white_noise",

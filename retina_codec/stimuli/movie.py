@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -51,17 +52,20 @@ def position_along(shape: tuple[int, int], direction: float) -> np.ndarray:
 
 
 def make_movie(
-    frames: np.ndarray,
+    frames: np.ndarray | da.Array,
     *,
     bin_width: float,
     epoch: str | Sequence[str] | np.ndarray,
     direction: float | np.ndarray = np.nan,
     attrs: dict[str, str] | None = None,
 ) -> xr.DataArray:
-    """Label `frames` (time, y, x): one block, with an epoch and a direction for every frame."""
+    """Label `frames` (time, y, x): one block, with an epoch and a direction for every frame.
+
+    Frames of dask are not loaded.
+    """
     n_frames, height, width = frames.shape
     return xr.DataArray(
-        np.asarray(frames, dtype=np.float32),
+        frames.astype(np.float32, copy=False),
         dims=("time", "y", "x"),
         coords={
             "time": time_coordinate(np.arange(n_frames) * bin_width, bin_width),
