@@ -10,16 +10,15 @@ from typing import Any, Self
 import numpy as np
 import torch
 import xarray as xr
-from scipy.optimize import curve_fit
 from torch import Tensor, nn
-from torch.nn import functional
 
-from retina_codec._common.checks import require_at_least
+from retina_codec._common.checks import require_at_least, require_choice
 from retina_codec._common.progress import progress_bar
 from retina_codec._common.time import whole_history
 from retina_codec.models.fitting import movie_settings, rate_to_drive
 from retina_codec.models.layers import MovieConvolution
 from retina_codec.models.model import LayerGeometry, RetinaModel, training_node
+from retina_codec.models.nonlinearities import NONLINEARITIES
 from retina_codec.models.saving import SavedModel
 from retina_codec.recordings import spike_triggered_average
 
@@ -27,27 +26,8 @@ from retina_codec.recordings import spike_triggered_average
 STRETCH = 512
 
 
-class ScaledSoftplus(nn.Module):
-    """``gain * log(1 + exp(slope * drive + offset))`` spikes per bin, as a rate in Hz."""
-
-    def __init__(self, cells: int, bin_width: float) -> None:
-        super().__init__()
-        self.bin_width = bin_width
-        self.gain = nn.Parameter(torch.ones(cells))
-        self.slope = nn.Parameter(torch.ones(cells))
-        self.offset = nn.Parameter(torch.zeros(cells))
-
-    def forward(self, drive: Tensor) -> Tensor:
-        """Turn drive into rates."""
-        return (
-            self.gain.clamp(min=0)
-            * functional.softplus(self.slope * drive + self.offset)
-            / self.bin_width
-        )
-
-
 class LN(SavedModel, RetinaModel):
-    """A linear filter over space and history for each cell, then a scaled softplus.
+    """A linear filter over space and history for each cell, then a static nonlinearity.
 
     Parameters
     ----------
@@ -63,6 +43,8 @@ class LN(SavedModel, RetinaModel):
         Of the training movie, in its recorded units.
     seed : int
         Of the initial weights.
+    nonlinearity : {"softplus", "histogram"}
+        A scaled softplus, or the mean response to each of 30 ranges of drive, linear in between.
 
     References
     ----------
@@ -85,7 +67,9 @@ class LN(SavedModel, RetinaModel):
         mean: float = 0.0,
         sd: float = 1.0,
         seed: int = 0,
+        nonlinearity: str = "softplus",
     ) -> None:
+        require_choice(nonlinearity, list(NONLINEARITIES), "nonlinearity")
         colors = input_shape[0] if len(input_shape) == 3 else 1
         frame = (input_shape[-2], input_shape[-1])
         with torch.random.fork_rng():
@@ -94,7 +78,7 @@ class LN(SavedModel, RetinaModel):
                 OrderedDict[str, nn.Module](
                     filter=MovieConvolution(history, len(cells), frame, colors=colors, bias=False),
                     flatten=nn.Flatten(),
-                    nonlinearity=ScaledSoftplus(len(cells), float(bin_width)),
+                    nonlinearity=NONLINEARITIES[nonlinearity](len(cells), float(bin_width)),
                 )
             )
         super().__init__(
@@ -109,7 +93,7 @@ class LN(SavedModel, RetinaModel):
             geometry={"filter": LayerGeometry(((frame[0] - 1) / 2, (frame[1] - 1) / 2))},
             channels={"filter": list(cells)},
         )
-        self._config = {}
+        self._config = {"nonlinearity": nonlinearity}
 
     @classmethod
     def for_recording(
@@ -125,7 +109,17 @@ class LN(SavedModel, RetinaModel):
             Frames that a response depends on.
         **options
             As for the class.
+
+        Raises
+        ------
+        ValueError
+            For ``nonlinearity="histogram"``, which is not trained by gradient.
         """
+        if options.get("nonlinearity") == "histogram":
+            raise ValueError(
+                "nonlinearity='histogram' is counted, not trained: use "
+                "LN.from_spike_triggered_average, or nonlinearity='softplus'"
+            )
         node = training_node(recording)
         model = cls(**movie_settings(node), history=history, **options)
         nonlinearity: Any = model.network.get_submodule("nonlinearity")
@@ -135,7 +129,11 @@ class LN(SavedModel, RetinaModel):
 
     @classmethod
     def from_spike_triggered_average(
-        cls, recording: xr.DataTree | xr.Dataset, *, history: int = 40
+        cls,
+        recording: xr.DataTree | xr.Dataset,
+        *,
+        history: int = 40,
+        nonlinearity: str = "softplus",
     ) -> Self:
         """Fit a model to white noise: the filter is the spike-triggered average.
 
@@ -148,6 +146,8 @@ class LN(SavedModel, RetinaModel):
             A recording with a node ``train``, or a node, without repeats.
         history : int
             Frames of the filter.
+        nonlinearity : {"softplus", "histogram"}
+            As for the class.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class LN(SavedModel, RetinaModel):
             The fitted model.
         """
         node = training_node(recording)
-        model = cls(**movie_settings(node), history=history)
+        model = cls(**movie_settings(node), history=history, nonlinearity=nonlinearity)
         average = spike_triggered_average(node, history=history)
         kernels = average.transpose("cell", "lag", ...).values.astype(np.float64)[:, ::-1]
         kernels = kernels.reshape(*kernels.shape[:2], -1, *kernels.shape[-2:])
@@ -246,21 +246,7 @@ class LN(SavedModel, RetinaModel):
             scale = np.maximum(drive.std(0), 1e-12)
             layer.weight /= torch.from_numpy(scale).float()[:, None, None, None, None]
             drive /= scale
-            for i in range(counts.shape[1]):
-                fitted, _ = curve_fit(
-                    _scaled_softplus,
-                    drive[:, i],
-                    counts[:, i],
-                    p0=(0.05, 0.9, -3.0),
-                    bounds=([0, -np.inf, -np.inf], np.inf),
-                    maxfev=20000,
-                )
-                for parameter, value in zip(
-                    (nonlinearity.gain, nonlinearity.slope, nonlinearity.offset),
-                    fitted,
-                    strict=True,
-                ):
-                    parameter[i] = float(value)
+            nonlinearity.fit(drive, counts)
 
 
 class _Regression:
@@ -320,7 +306,3 @@ def _of_each(a: Tensor, b: Tensor) -> Tensor:
 def _each(values: Tensor) -> Tensor:
     """One number a cell, to be multiplied with its filter."""
     return values[:, None, None]
-
-
-def _scaled_softplus(drive: np.ndarray, gain: float, slope: float, offset: float) -> np.ndarray:
-    return gain * np.logaddexp(0, slope * drive + offset)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import retina_codec as rc
+from retina_codec.models.nonlinearities import HistogramNonlinearity
 from retina_codec._common.time import time_coordinate
 
 
@@ -123,3 +125,87 @@ def test_real_recording_ln(real_data):
     np.testing.assert_allclose(scores.pearson_r, r, atol=0.002)
     cc_norm = [0.801, 0.717, 0.897, 0.771, 0.878, 0.896, 0.656, 0.829]
     np.testing.assert_allclose(scores.cc_norm, cc_norm, atol=0.002)
+
+
+@pytest.mark.data
+def test_real_recording_histogram_nonlinearity(real_data):
+    """The histogram columns of the data's own notes, whose filter is the raw average."""
+    with pytest.warns(UserWarning):
+        recording = rc.open_recording(real_data / "ganglion_fullfield_noise")
+    train, test = recording["train"].to_dataset(), recording["test"].to_dataset()
+    raw = rc.spike_triggered_average(train, history=45).values[:, :, 0, 0]
+    runs = train["stimulus"].values[:, 0, 0].astype(float).reshape(41, 1800)
+    counts = train["spike_count"].values.reshape(41, 1800, 8)[:, 44:].reshape(-1, 8)
+    frozen = test["stimulus"].values[:, 0, 0].astype(float)
+    psth = test["spike_count"].values.mean(0)[44:]
+
+    def drives(kernels, flicker):
+        return np.stack([np.convolve(flicker, k)[44 : len(flicker)] for k in kernels], axis=1)
+
+    def scores(kernels):
+        drive = np.concatenate([drives(kernels, run) for run in runs])
+        sd = drive.std(0)
+        nonlinearity = HistogramNonlinearity(8, 1.0)
+        nonlinearity.fit(drive / sd, counts)
+        rate = nonlinearity(torch.from_numpy(drives(kernels, frozen) / sd).float())
+        return [np.corrcoef(a, b)[0, 1] for a, b in zip(rate.detach().numpy().T, psth.T, strict=True)]
+
+    r = [0.801, 0.686, 0.879, 0.772, 0.845, 0.873, 0.660, 0.806]
+    np.testing.assert_allclose(scores(raw), r, atol=0.002)
+    ceiling = rc.reliability(test, history=45)["cc_max"].values
+    cc_norm = [0.810, 0.716, 0.892, 0.781, 0.875, 0.901, 0.675, 0.828]
+    np.testing.assert_allclose(scores(raw) / ceiling, cc_norm, atol=0.002)
+    # The model takes the mean of the movie out of the average before it filters.
+    model = rc.models.LN.from_spike_triggered_average(
+        recording, history=45, nonlinearity="histogram"
+    )
+    found = rc.evaluate(model, recording["test"], n_draws=20)["pearson_r"]
+    np.testing.assert_allclose(found, scores(raw - runs.mean()), atol=2e-4)
+
+
+@pytest.mark.data
+def test_real_binary_noise(real_data):
+    """LN figures of the data's notes: fitted on the first 80 %, tested on the rest, 40 lags."""
+    whole = rc.open_recording(real_data / "ganglion_binary_noise" / "RGCdata.mat")["train"]
+    whole = whole.to_dataset()
+    assert whole.sizes["time"] == 144051
+    first = whole.isel(time=slice(0, 115240))
+    last = whole.isel(time=slice(115240 - 39, None))
+    expected = {
+        "softplus": [0.667, 0.554, 0.769, 0.787],
+        "histogram": [0.671, 0.570, 0.771, 0.789],
+    }
+    for nonlinearity, r in expected.items():
+        model = rc.models.LN.from_spike_triggered_average(
+            first, history=40, nonlinearity=nonlinearity
+        )
+        rate = model.predict(last["stimulus"])
+        counts = last["spike_count"].sel(time=rate["time"]).values
+        assert len(counts) == 28811
+        found = [np.corrcoef(rate.values[:, i], counts[:, i])[0, 1] for i in range(4)]
+        np.testing.assert_allclose(found, r, atol=0.002, err_msg=nonlinearity)
+
+
+def test_histogram_nonlinearity_is_linear_between_means():
+    rng = np.random.default_rng(0)
+    drive = rng.normal(size=(3000, 2))
+    counts = np.stack([np.clip(drive[:, 0], 0, None), drive[:, 1] ** 2], axis=1)
+    fitted = HistogramNonlinearity(2, 0.5)
+    fitted.fit(drive, counts)
+    at = np.linspace(-4, 4, 101)
+    rate = fitted(torch.from_numpy(np.stack([at, at], 1)).float()).detach().numpy()
+    for i in range(2):
+        groups = np.array_split(np.argsort(drive[:, i]), 30)
+        centres = [drive[g, i].mean() for g in groups]
+        means = [counts[g, i].mean() for g in groups]
+        np.testing.assert_allclose(rate[:, i], np.interp(at, centres, means) / 0.5, atol=1e-5)
+    with pytest.raises(ValueError, match="'histogram' is counted, not trained"):
+        rc.models.LN.for_recording(None, nonlinearity="histogram")
+
+
+def test_a_histogram_model_is_saved_and_loaded(tmp_path):
+    model = rc.models.LN(
+        (1, 1), history=6, bin_width=0.01, cells=["b"], nonlinearity="histogram"
+    )
+    again = rc.load_model(model.save(tmp_path / "model"))
+    assert again.fingerprint == model.fingerprint
