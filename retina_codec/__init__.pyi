@@ -1,5 +1,6 @@
 from . import (
     attribution,
+    catalogue,
     classifiers,
     interneurons,
     models,
@@ -41,6 +42,7 @@ __all__ = [
     "Model",
     "Modes",
     "attribution",
+    "catalogue",
     "classifiers",
     "compare_interneurons",
     "contributions",

@@ -72,6 +72,22 @@ def _parser() -> jsonargparse.ArgumentParser:
     again = jsonargparse.ArgumentParser(exit_on_error=False)
     again.add_argument("folder", type=str, help="folder of a finished run")
     commands.add_subcommand("report", again, help="write figures and report of a run once more")
+
+    sets = jsonargparse.ArgumentParser(exit_on_error=False)
+    commands.add_subcommand("datasets", sets, help="known data sets: list, show, fetch")
+    actions = sets.add_subcommands(dest="action")
+    for action, text in (
+        ("list", "list the known data sets, and which are on this machine"),
+        ("show", "say what is known of a data set, and where its files belong"),
+        ("fetch", "download the files of a data set, and check them"),
+    ):
+        one = jsonargparse.ArgumentParser(exit_on_error=False)
+        if action != "list":
+            one.add_argument("name", type=str, help="name of the data set")
+        one.add_argument("--folder", type=str, help="data folder; default: RETINA_CODEC_DATA")
+        if action == "fetch":
+            one.add_argument("--progress", type=bool, default=True, help="show progress")
+        actions.add_subcommand(action, one, help=text)
     return parser
 
 
@@ -105,7 +121,21 @@ def _report(options: jsonargparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "run": _run_config, "report": _report}
+def _datasets(options: jsonargparse.Namespace) -> int:
+    from retina_codec import catalogue
+
+    chosen = options[options.action]
+    if options.action == "list":
+        text = catalogue.list_command(chosen.folder)
+    elif options.action == "show":
+        text = catalogue.show_command(chosen.name, chosen.folder)
+    else:
+        text = catalogue.fetch_command(chosen.name, chosen.folder, progress=chosen.progress)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+_COMMANDS = {"demo": _demo, "run": _run_config, "report": _report, "datasets": _datasets}
 
 
 def _refuse(message: str) -> int:
