@@ -10,8 +10,9 @@ import retina_codec as rc
 
 ROOMS = [
     "_common",
-    "recordings",
     "stimuli",
+    "recordings",
+    "catalogue",
     "models",
     "classifiers",
     "simulation",

@@ -1,21 +1,14 @@
-"""Spike times to counts between frame marks, and counts to rates."""
+"""Frame marks: checked, and the bin width that they give."""
 
 from __future__ import annotations
 
 import numpy as np
-import xarray as xr
-from scipy.ndimage import gaussian_filter1d
 
-from retina_codec._common.checks import magnitude, require_at_least, require_dims
-from retina_codec._common.time import BIN_WIDTH_TOLERANCE, bin_width_of, runs_of
+from retina_codec._common.checks import magnitude
+from retina_codec._common.time import BIN_WIDTH_TOLERANCE
 
 # Real displays are late by half a frame or more; the jitter of recorded marks is about 1 %.
 LATE = 1.25
-
-
-def count_spikes(spike_times: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Spikes in each half-open bin ``[edges[i], edges[i + 1])``, as int32."""
-    return np.diff(np.searchsorted(np.sort(spike_times), edges, side="left")).astype(np.int32)
 
 
 def checked_marks(marks: np.ndarray) -> np.ndarray:
@@ -50,23 +43,26 @@ def checked_marks(marks: np.ndarray) -> np.ndarray:
 
 
 def checked_bin_width(
-    edges: np.ndarray, frames: np.ndarray, bin_width: object = None
-) -> tuple[float, float]:
-    """Mean interval of `frames`, and the bin width: that, or what was given if it agrees."""
-    intervals = np.diff(edges)[frames]
+    intervals: np.ndarray,
+    frames: np.ndarray,
+    bin_width: object = None,
+    argument: str = "bin_width",
+) -> float:
+    """Mean of the `intervals` (seconds) of `frames`, or the bin width given, if that agrees."""
     mean, median = float(intervals.mean()), float(np.median(intervals))
     if abs(mean - median) > BIN_WIDTH_TOLERANCE * median:
         longest = int(np.argmax(intervals))
         raise ValueError(
             f"frame_times: intervals are {mean:g} s in the mean but {median:g} s in the median "
             f"(the longest, {intervals[longest]:g} s, follows mark {frames[longest]}): marks are "
-            "missing or the display paused; open the stretches between pauses one by one"
+            "missing or the display stalled; open the stretches before and after one by one, with "
+            "frames=(first, stop)"
         )
     if bin_width is None:
-        return mean, mean
+        return mean
     given = magnitude(bin_width, "s", "bin_width")
-    require_matching_width(given, mean)
-    return mean, float(given)
+    require_matching_width(given, mean, argument)
+    return float(given)
 
 
 def require_matching_width(given: float, found: float, argument: str = "bin_width") -> None:
@@ -90,64 +86,3 @@ def late_mark_note(marks: np.ndarray) -> str | None:
         f"median of {median:.6g} s (the longest {intervals.max():.3g} s, the first after frame "
         f"{late[0]}): these marks are late, and counts in the bins around them are unsure"
     )
-
-
-def firing_rate(spike_count: xr.DataArray, *, sd: object = 0.010) -> xr.DataArray:
-    """Give the firing rate of spike counts: counts / bin width, smoothed with a Gaussian.
-
-    Smoothing stays within each block (reflected at its ends, so that it keeps the spikes).
-    Repeats are averaged.
-
-    Parameters
-    ----------
-    spike_count : xarray.DataArray
-        Counts, dims ([repeat,] time, cell); `time` in seconds with ``attrs["bin_width"]``,
-        contiguous runs told apart by the coordinate `block(time)`.
-    sd : float or quantity
-        Standard deviation of the Gaussian in seconds; 0 = no smoothing.
-
-    Returns
-    -------
-    xarray.DataArray
-        `rate`, dims (time, cell), Hz.
-
-    Raises
-    ------
-    TypeError
-        If `spike_count` is no DataArray.
-    ValueError
-        If its dims or its time are wrong, or `sd` is negative or no time.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> from retina_codec._common.time import time_coordinate
-    >>> from retina_codec.recordings import firing_rate
-    >>> counts = xr.DataArray(
-    ...     np.array([[0], [2], [0], [0]]), dims=("time", "cell"),
-    ...     coords={"time": time_coordinate(np.arange(4) * 0.01, 0.01), "cell": ["C1"]},
-    ... )
-    >>> firing_rate(counts, sd=0).values.ravel()
-    array([  0., 200.,   0.,   0.])
-    """
-    spike_count = require_dims(
-        spike_count, ("repeat", "time", "cell"), "spike_count", optional=("repeat",)
-    )
-    sd_seconds = float(magnitude(sd, "s", "sd"))
-    require_at_least(sd_seconds, 0, "sd")
-    bin_width = bin_width_of(spike_count, "spike_count")
-    if "repeat" in spike_count.dims:
-        spike_count = spike_count.mean("repeat")
-    values = spike_count.values.astype(np.float64) / bin_width
-    if sd_seconds > 0:
-        for run in runs_of(spike_count):
-            values[run] = gaussian_filter1d(
-                values[run], sd_seconds / bin_width, axis=0, mode="reflect"
-            )
-    rate = spike_count.copy(data=values).rename("rate")
-    rate.attrs = {
-        "units": "Hz",
-        "long_name": "firing rate",
-        "smoothing_sd": sd_seconds,
-    }
-    return rate

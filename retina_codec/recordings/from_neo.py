@@ -1,45 +1,38 @@
-"""From neo objects (spike trains, frame marks) to the labelled tree of a recording."""
+"""From neo objects (spike trains, frame marks, epochs) to the labelled tree of a recording."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import neo
 import numpy as np
 import quantities as pq
 import xarray as xr
+from neo.core.spiketrainlist import SpikeTrainList
 
-from retina_codec._common.checks import magnitude, nearest_names, require_dims, require_finite
-from retina_codec._common.provenance import provenance
-from retina_codec._common.time import bin_width_of, block_coordinate, time_coordinate
-from retina_codec.recordings.binning import (
-    checked_bin_width,
-    checked_marks,
-    count_spikes,
-    firing_rate,
-    late_mark_note,
-    require_matching_width,
-)
-from retina_codec.recordings.nodes import STIMULUS_DIMS, chosen_cells
-from retina_codec.recordings.plan import FrozenNoise, usable_blocks
+from retina_codec.recordings.assembly import Plan
+from retina_codec.recordings.recorded import Column, EpochTable, Recorded, Trace, trace_of, tree_of
+from retina_codec.recordings.spikes import SpikeTimes
 
-COUNT_ATTRS = {"units": "1", "long_name": "spikes in the bin"}
+# Annotation of an event or epoch that holds the name it had before a writer changed it.
+ORIGINAL_NAME = "original_name"
 
 
 def recording_from_neo(
-    block: neo.Block | neo.Segment,
+    block: neo.Block | neo.Segment | Sequence[neo.SpikeTrain],
     *,
-    stimulus: xr.DataArray | np.ndarray,
-    frame_times: str | neo.Event | pq.Quantity | np.ndarray,
-    plan: FrozenNoise | None = None,
+    stimulus: Any,
+    frame_times: Any = None,
+    plan: Plan | str | Mapping[str, Plan | str | None] | None = None,
+    frames: tuple[int, int] | Mapping[str, tuple[int, int] | None] | None = None,
     bin_width: float | pq.Quantity | None = None,
     cells: Iterable[object] | None = None,
     rate_sd: float | pq.Quantity = 0.010,
 ) -> xr.DataTree:
-    """Align the spike trains of a neo segment with the frames of a stimulus.
+    """Align the spike trains of neo segments with the frames of stimuli.
 
     Frame ``i`` is shown from its mark to the next one, and a spike is counted in the bin of the
     frame during which it falls (half-open bins). The last frame, where no further mark ends it,
@@ -47,19 +40,35 @@ def recording_from_neo(
 
     Parameters
     ----------
-    block : neo.Block or neo.Segment
-        Spike trains, one a cell; a Block must hold one segment. The id of a cell is the train's
-        ``name``, else its annotation ``id``, else its number.
-    stimulus : xarray.DataArray or numpy.ndarray
+    block : neo.Block, neo.Segment, neo SpikeTrainList or list of neo.SpikeTrain
+        Spike trains, one a cell. The id of a cell is the train's ``name``, else its annotation
+        ``id``, else its number. A SpikeTrainList made from arrays is not taken apart; its ids are
+        its annotation ``name`` or ``id``, else the channel ids. Cells of several segments are
+        matched by id, and each must be in all of them.
+    stimulus : xarray.DataArray, numpy.ndarray, path, mapping or list
         The movie, one entry a frame: DataArray with dims (time, [color,] y, x), or array
-        (frame, y, x), or (frame,) for a full field. Frames are matched to marks by order; the
-        `time` of a DataArray is not used beyond a check of its bin width.
-    frame_times : str, neo.Event, quantity or numpy.ndarray
-        Frame marks on the clock of the spikes: the name of an event of the segment, an event, or
-        times (plain numbers are seconds).
-    plan : FrozenNoise, optional
-        The repeats in the stimulus. Then only complete blocks are used whose frozen frames are
-        exactly those of block 0. Without a plan, the recording is one continuous run.
+        (frame, y, x), or (frame,) for a full field, or a file or a description (a mapping with
+        ``kind``) as `retina_codec.stimuli.open_movie` takes them. Frames are matched to marks by
+        order; the `time` of a DataArray is not used beyond a check of its bin width. What is larger
+        than 64 MB, or lies in a file, stays lazy.
+
+        Several stimuli of one segment: a mapping from names to movies, with `frame_times` a mapping
+        with the same names. Several segments: one movie, which all of them show (repeats); a list
+        of movies, one a segment (runs); or a mapping from the names of the segments to movies.
+    frame_times : str, neo object, quantity, numpy.ndarray, mapping or list, optional
+        Frame marks on the clock of the spikes: the name of an event, of epochs (their starts) or
+        of an analog channel with trigger pulses (each rises through half of its height at a mark)
+        of the segment; a neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal;
+        or times (plain numbers are seconds). By default the only event of the segment. For several
+        segments what all of them know or share, or a list, one a segment.
+    plan : FrozenNoise, RepeatedFrames, str or mapping, optional
+        The repeats in the stimulus. FrozenNoise: only complete blocks are used whose frozen frames
+        are exactly those of block 0. RepeatedFrames: where each repeat begins. ``"find"``: the
+        stretch that recurs in the stimulus (`find_repeats`). Another string: the label of the
+        epochs that are the repeats. Without a plan, all frames were shown once. For several
+        stimuli: the same for all, or by name. Not with several segments.
+    frames : (int, int) or mapping, optional
+        First frame to use, and the one after the last; a plan counts from the first one.
     bin_width : float or quantity, optional
         Seconds; must agree with the mean frame interval within 2 %, which it then replaces.
     cells : list of ids, optional
@@ -71,23 +80,34 @@ def recording_from_neo(
     -------
     xarray.DataTree
         Node ``train``: stimulus(time, [color,] y, x) float32; spike_count(time, cell) int32;
-        rate(time, cell) in Hz; `time` in seconds on the clock of the recording, and block(time).
-        With a plan, node ``test`` too: stimulus(time, [color,] y, x) of the frozen frames, `time`
+        rate(time, cell) in Hz; `time` in seconds on the clock of the recording, and block(time),
+        the number of each contiguous run: a run ends where the display paused.
+        With a plan, node ``test`` too: stimulus(time, [color,] y, x) of the repeated frames, `time`
         from 0; spike_count(repeat, time, cell); rate(time, cell), the mean over repeats;
-        repeat_onset(repeat) in seconds. `block` and `repeat` are the plan's block numbers.
+        repeat_onset(repeat) in seconds. `block` and `repeat` are FrozenNoise's block numbers.
+        Stimuli by name: nodes of these names; with a plan ``<name>_train`` and ``<name>_test``.
+        Several segments: ``test``, `repeat` the number of the segment, or ``train``.
+        Node ``spikes``: spike_time(spike), cell after cell, and n_spikes(cell). Node ``frames``:
+        frame_time(frame), all marks. Node ``epochs``, where there are epochs: start(epoch),
+        duration(epoch) in seconds, label(epoch), source(epoch), the name of the epochs, and their
+        array annotations. Arrays of more than 256 MB stay lazy (dask).
+
+        Segments whose clocks overlap (each starting at 0) are laid end to end: ``attrs["segments"]``
+        is a JSON list of the name of each and the shift, in seconds, that was added to its times.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If there are no spike trains, ids are double or unknown, marks do not ascend, numbers of
-        frames and marks do not fit, the stimulus has NaN, or the plan does not fit the stimulus.
+        If there are no spike trains, ids are double or unknown or missing in a segment, times do
+        not ascend or must be in another unit, there is no such event, numbers of frames and marks
+        do not fit, the stimulus has NaN, or the plan does not fit the stimulus.
 
     Warns
     -----
     UserWarning
-        About frames that are not used, and about late frame marks.
+        About frames that are not used, late frame marks, pauses, and spikes outside the stimulus.
 
     Examples
     --------
@@ -107,6 +127,7 @@ def recording_from_neo(
         stimulus=stimulus,
         frame_times=frame_times,
         plan=plan,
+        frames=frames,
         bin_width=bin_width,
         cells=cells,
         rate_sd=rate_sd,
@@ -116,228 +137,154 @@ def recording_from_neo(
     return tree
 
 
-def build_recording(
-    block: neo.Block | neo.Segment,
-    *,
-    stimulus: Any,
-    frame_times: Any,
-    plan: FrozenNoise | None = None,
-    bin_width: Any = None,
-    cells: Iterable[object] | None = None,
-    rate_sd: Any = 0.010,
-) -> tuple[xr.DataTree, list[str]]:
+def build_recording(block: Any, **arguments: Any) -> tuple[xr.DataTree, list[str]]:
     """`recording_from_neo`, giving what is to be warned of instead of warning."""
-    segment = _segment_of(block)
-    trains = _trains_of(segment)
-    ids = chosen_cells(list(trains), cells)
-    if not (plan is None or isinstance(plan, FrozenNoise)):
-        raise TypeError(
-            f"plan is a {type(plan).__name__}; expected FrozenNoise(running_frames=..., "
-            "frozen_frames=...) or None"
-        )
-    movie = _movie_of(stimulus)
-    marks = checked_marks(_seconds_of(frame_times, segment))
-    n_frames, n_marks = movie.sizes["time"], len(marks)
-
-    notes: list[str] = []
-    if plan is None:
-        if n_marks - n_frames not in (0, 1):
-            raise ValueError(
-                f"stimulus has {n_frames} frames but frame_times has {n_marks} marks; expected one "
-                "mark a frame (and at most one more, which ends the last frame): cut the longer to "
-                "what was shown, or give the plan= of its repeats"
-            )
-        frames = [np.arange(n_frames)]
-    else:
-        blocks, notes = usable_blocks(movie.values, n_marks, plan)
-        frames = [
-            np.arange(plan.running(number).start, plan.frozen(number).stop) for number in blocks
-        ]
-    used = np.concatenate(frames)
-
-    edges = np.append(marks, marks[-1] + np.diff(marks).mean())[: used[-1] + 2]
-    interval, width = checked_bin_width(edges, used, bin_width)
-    if "time" in movie.coords and "bin_width" in movie["time"].attrs:
-        require_matching_width(bin_width_of(movie, "stimulus"), interval, "stimulus: bin_width")
-    late = late_mark_note(marks)
-    notes = [*notes, late] if late else notes
-
-    counts = np.stack([count_spikes(trains[name], edges) for name in ids], axis=1)
-    if plan is None:
-        numbers = np.zeros(n_frames, dtype=np.int64)
-        nodes = {"train": _run_node(movie, counts, edges, used, numbers, ids, width, rate_sd)}
-    else:
-        running = np.concatenate([np.arange(n_frames)[plan.running(b)] for b in blocks])
-        numbers = np.repeat(blocks, plan.running_frames)
-        nodes = {
-            "train": _run_node(movie, counts, edges, running, numbers, ids, width, rate_sd),
-            "test": _repeat_node(movie, counts, edges, plan, blocks, ids, width, rate_sd),
-        }
-    tree = xr.DataTree.from_dict({f"/{name}": node for name, node in nodes.items()})
-    tree.attrs = {
-        **provenance(
-            function="recording_from_neo",
-            plan=None if plan is None else asdict(plan),
-            bin_width=width,
-            rate_sd=nodes["train"]["rate"].attrs["smoothing_sd"],
-        ),
-        "source_format": "neo",
-        "frames_used": _spans(used),
-    }
-    if notes:
-        tree.attrs["notes"] = "; ".join(notes)
+    tree, notes = tree_of(recorded_of(block), **arguments)
+    tree.attrs["source_format"] = "neo"
     return tree, notes
 
 
-def _segment_of(block: Any) -> neo.Segment:
+def recorded_of(block: Any) -> list[Recorded]:
+    """Segments of a block, or the one that was given, or spike trains as one."""
     if isinstance(block, neo.Segment):
-        return block
-    if not isinstance(block, neo.Block):
-        raise TypeError(f"block is a {type(block).__name__}; expected a neo.Block or neo.Segment")
-    if len(block.segments) != 1:
-        raise ValueError(
-            f"block holds {len(block.segments)} segments; expected one: give the segment to use, "
-            "such as block.segments[0]"
+        return [_recorded(block)]
+    if isinstance(block, neo.Block):
+        if not block.segments:
+            raise ValueError("block holds 0 segments; expected at least one, with spike trains")
+        parts = []
+        for number, segment in enumerate(block.segments):
+            label = f"block.segments[{number}]" if len(block.segments) > 1 else "block"
+            parts.append(_recorded(segment, label))
+        return parts
+    if isinstance(block, neo.SpikeTrain):
+        block = [block]
+    if not isinstance(block, Sequence | SpikeTrainList):
+        raise TypeError(
+            f"block is a {type(block).__name__}; expected a neo.Block, a neo.Segment or a list of "
+            "neo.SpikeTrain"
         )
-    return block.segments[0]
+    return [Recorded(spikes_of(block))]
 
 
-def _trains_of(segment: neo.Segment) -> dict[str, np.ndarray]:
-    """Spike times in seconds by cell id."""
-    if not len(segment.spiketrains):
-        raise ValueError("block holds no spike trains; expected one neo.SpikeTrain a cell")
-    trains: dict[str, np.ndarray] = {}
-    for number, train in enumerate(segment.spiketrains):
-        name = str(train.name or train.annotations.get("id", number))
-        if name in trains:
-            raise ValueError(
-                f"block holds two spike trains with the id {name!r}; give each its own name"
+def _recorded(segment: neo.Segment, argument: str = "block") -> Recorded:
+    events: dict[str, np.ndarray] = {}
+    for event in map(_loaded, segment.events):
+        name = _free(_name_of(event, "event"), events)
+        events[name] = np.asarray(event.times.rescale("s").magnitude, dtype=np.float64)
+    signals: dict[str, Callable[[], Trace]] = {}
+    for signal in [*segment.analogsignals, *segment.irregularlysampledsignals]:
+        for channel, name in enumerate(_channels(signal)):
+            signals[_free(name, signals)] = partial(_trace, signal, channel)
+    return Recorded(
+        spikes_of(segment.spiketrains, argument),
+        events,
+        [_table(_loaded(epoch)) for epoch in segment.epochs],
+        signals,
+        str(segment.name or ""),
+    )
+
+
+def _loaded(thing: Any) -> Any:
+    """Read what a lazy reader of neo left in its file."""
+    return thing.load() if hasattr(thing, "load") else thing
+
+
+def _trace(signal: Any, channel: int) -> Trace:
+    return trace_of(_loaded(signal), channel)
+
+
+def _name_of(thing: Any, otherwise: str) -> str:
+    return str(thing.annotations.get(ORIGINAL_NAME) or thing.name or otherwise)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """Name, with a number behind where it is taken."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free
+
+
+def _channels(signal: Any) -> list[str]:
+    """Names of the channels of a signal: its own, or one for each of several."""
+    name = _name_of(signal, "signal")
+    n = 1 if len(signal.shape) < 2 else signal.shape[1]
+    if n == 1:
+        return [name]
+    given = signal.array_annotations.get("channel_names") if signal.array_annotations else None
+    if given is None or len(set(given)) != n:
+        return [f"{name}[{channel}]" for channel in range(n)]
+    return [str(channel) for channel in given]
+
+
+def _table(epoch: neo.Epoch) -> EpochTable:
+    """Epochs of one array; those without labels are called by its name."""
+    n = len(epoch.times)
+    name = _name_of(epoch, "epoch")
+    given = np.array([str(label) for label in epoch.labels], dtype=str)
+    columns: dict[str, Column] = {}
+    for key, values in epoch.array_annotations.items():
+        units = {"units": values.dimensionality.string} if isinstance(values, pq.Quantity) else {}
+        plain = np.asarray(values.magnitude if units else values)
+        if plain.ndim == 1 and plain.dtype.kind in "biufU":
+            columns[str(key)] = (plain, units)
+    return EpochTable(
+        name,
+        np.asarray(epoch.times.rescale("s").magnitude, dtype=np.float64),
+        np.broadcast_to(epoch.durations.rescale("s").magnitude, n).astype(np.float64),
+        given if len(given) == n and (given != "").any() else np.full(n, name),
+        columns,
+    )
+
+
+def spikes_of(trains: Any, argument: str = "block") -> SpikeTimes:
+    """Spike times by cell id: a train's name, else its annotation ``id``, else its number."""
+    if isinstance(trains, SpikeTrainList) and getattr(trains, "_items", trains) is None:
+        return _multiplexed(trains, argument)
+    ids, parts = [], []
+    for number, train in enumerate(trains):
+        train = _loaded(train)
+        if not isinstance(train, neo.SpikeTrain):
+            raise TypeError(
+                f"{argument}: item {number} is a {type(train).__name__}; expected a neo.Block, a "
+                "neo.Segment or a list of neo.SpikeTrain"
             )
-        times = np.asarray(train.rescale("s").magnitude, dtype=np.float64)
-        if not np.isfinite(times).all():
-            raise ValueError(
-                f"block: spike train {name!r} holds NaN or infinite times; remove them"
-            )
-        trains[name] = times
-    return trains
-
-
-def _seconds_of(frame_times: Any, segment: neo.Segment) -> Any:
-    if isinstance(frame_times, str):
-        events = {str(event.name): event for event in segment.events}
-        if frame_times not in events:
-            raise ValueError(
-                f"frame_times={frame_times!r} is no event of the segment; "
-                f"{nearest_names(frame_times, events)}"
-            )
-        frame_times = events[frame_times]
-    if isinstance(frame_times, neo.Event):
-        return frame_times.times.rescale("s").magnitude
-    return magnitude(frame_times, "s", "frame_times")
-
-
-def _movie_of(stimulus: Any) -> xr.DataArray:
-    """Return the movie with dims (time, [color,] y, x) and coordinates on y and x."""
-    if isinstance(stimulus, xr.DataArray):
-        movie = require_dims(stimulus, STIMULUS_DIMS, "stimulus", optional=("color",))
-    else:
-        values = np.asarray(stimulus)
-        if values.ndim not in (1, 3) or values.dtype.kind not in "biuf":
-            raise ValueError(
-                f"stimulus has shape {values.shape} and dtype {values.dtype}; expected numbers, "
-                "(frame, y, x) or (frame,); with colour planes give a DataArray with dims "
-                "('time', 'color', 'y', 'x')"
-            )
-        values = values[:, None, None] if values.ndim == 1 else values
-        movie = xr.DataArray(values, dims=("time", "y", "x"))
-    require_finite(movie, "stimulus")
-    pixels = {
-        dim: (dim, np.arange(movie.sizes[dim]), {"units": "pixel", "long_name": "pixel index"})
-        for dim in ("y", "x")
-        if dim not in movie.coords
-    }
-    return movie.assign_coords(pixels)
-
-
-def _stimulus_part(movie: xr.DataArray, frames: Any, time: xr.DataArray) -> xr.DataArray:
-    """Frames of the movie, on the time of their node."""
-    places = {dim: movie.coords[dim].variable for dim in movie.dims[1:] if dim in movie.coords}
-    return xr.DataArray(
-        movie.values[frames].astype(np.float32),
-        dims=movie.dims,
-        coords={"time": time, **places},
-        attrs={"units": "1", "long_name": "stimulus", **movie.attrs},
+        ids.append(str(train.name or train.annotations.get("id", number)))
+        parts.append(np.asarray(train.rescale("s").magnitude, dtype=np.float64))
+    if not parts:
+        raise ValueError(f"{argument} holds no spike trains; expected one neo.SpikeTrain a cell")
+    return SpikeTimes.checked(
+        np.concatenate(parts), np.r_[0, np.cumsum([len(part) for part in parts])], ids
     )
 
 
-def _run_node(
-    movie: xr.DataArray,
-    counts: np.ndarray,
-    edges: np.ndarray,
-    frames: np.ndarray,
-    numbers: np.ndarray,
-    ids: list[str],
-    width: float,
-    rate_sd: Any,
-) -> xr.Dataset:
-    """Node of frames shown once: spike_count(time, cell)."""
-    time = time_coordinate(edges[frames], width)
-    spike_count = xr.DataArray(
-        counts[frames],
-        dims=("time", "cell"),
-        coords={"time": time, "cell": _cell_coordinate(ids), "block": block_coordinate(numbers)},
-        attrs=COUNT_ATTRS,
-    )
-    return xr.Dataset(
-        {
-            "stimulus": _stimulus_part(movie, frames, time),
-            "spike_count": spike_count,
-            "rate": firing_rate(spike_count, sd=rate_sd),
-        }
-    )
-
-
-def _repeat_node(
-    movie: xr.DataArray,
-    counts: np.ndarray,
-    edges: np.ndarray,
-    plan: FrozenNoise,
-    blocks: list[int],
-    ids: list[str],
-    width: float,
-    rate_sd: Any,
-) -> xr.Dataset:
-    """Node of the frozen frames: spike_count(repeat, time, cell)."""
-    time = time_coordinate(np.arange(plan.frozen_frames) * width, width)
-    time.attrs["long_name"] = "onset of the bin after the start of the repeat"
-    repeat = xr.DataArray(blocks, dims="repeat", attrs={"long_name": "number of the presentation"})
-    spike_count = xr.DataArray(
-        np.stack([counts[plan.frozen(block)] for block in blocks]),
-        dims=("repeat", "time", "cell"),
-        coords={"repeat": repeat, "time": time, "cell": _cell_coordinate(ids)},
-        attrs=COUNT_ATTRS,
-    )
-    onsets = xr.DataArray(
-        edges[[plan.frozen(block).start for block in blocks]],
-        dims="repeat",
-        attrs={"units": "s", "long_name": "start of the repeat on the clock of the recording"},
-    )
-    data = xr.Dataset(
-        {
-            "stimulus": _stimulus_part(movie, plan.frozen(blocks[0]), time),
-            "spike_count": spike_count,
-            "rate": firing_rate(spike_count, sd=rate_sd),
-        }
-    )
-    return data.assign_coords(repeat_onset=onsets)
-
-
-def _cell_coordinate(ids: list[str]) -> xr.DataArray:
-    return xr.DataArray(np.asarray(ids, dtype=str), dims="cell", attrs={"long_name": "cell id"})
-
-
-def _spans(frames: np.ndarray) -> str:
-    """Ascending frame numbers as text, such as ``0..98399``."""
-    cuts = np.flatnonzero(np.diff(frames) > 1)
-    starts, stops = np.r_[frames[0], frames[cuts + 1]], np.r_[frames[cuts], frames[-1]]
-    return ", ".join(f"{a}..{b}" for a, b in zip(starts, stops, strict=True))
+def _multiplexed(trains: SpikeTrainList, argument: str) -> SpikeTimes:
+    """Spike times of a list that neo keeps as two arrays, without making a train of each cell."""
+    if not len(trains):
+        raise ValueError(f"{argument} holds no spike trains; expected one neo.SpikeTrain a cell")
+    channels, times = trains.multiplexed
+    channels, known = np.asarray(channels), np.asarray(list(trains.all_channel_ids))
+    annotations = getattr(trains, "_annotations", {})
+    ids: Any = known
+    for key in ("name", "id"):
+        given = annotations.get(key)
+        if given is not None and not isinstance(given, str) and len(given) == len(known):
+            ids = given
+            break
+    order = np.argsort(known, kind="stable")
+    place = np.searchsorted(known[order], channels)
+    lost = place >= len(known)
+    lost[~lost] = known[order][place[~lost]] != channels[~lost]
+    if lost.any():
+        raise ValueError(
+            f"{argument}: spike {int(np.flatnonzero(lost)[0])} is of channel "
+            f"{channels[lost][0]}, which is none of the {len(known)} channel ids"
+        )
+    numbers = order[place]
+    seconds = np.asarray(times.rescale("s").magnitude, dtype=np.float64)
+    if (np.diff(numbers) < 0).any():
+        by_cell = np.argsort(numbers, kind="stable")
+        numbers, seconds = numbers[by_cell], seconds[by_cell]
+    counts = np.bincount(numbers, minlength=len(known))
+    return SpikeTimes.checked(seconds, np.r_[0, np.cumsum(counts)], list(ids))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from retina_codec._common.checks import nearest_names, require_dims
@@ -51,6 +52,11 @@ def require_node(
         data = data.assign(stimulus=stimulus)
     bin_width_of(data, argument)
     return data
+
+
+def cell_coordinate(ids: Sequence[str]) -> xr.DataArray:
+    """Return the `cell` coordinate: the ids of the cells."""
+    return xr.DataArray(np.asarray(ids, dtype=str), dims="cell", attrs={"long_name": "cell id"})
 
 
 def chosen_cells(available: Sequence[str], cells: Iterable[object] | None) -> list[str]:

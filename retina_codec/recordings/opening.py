@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,15 +11,13 @@ from typing import Any
 import quantities as pq
 import xarray as xr
 
-from retina_codec._common.checks import magnitude, require_choice
-from retina_codec._common.files import TREE_SUFFIXES, open_tree, save_tree
-from retina_codec._common.time import bin_width_of
-from retina_codec.recordings.binning import require_matching_width
-from retina_codec.recordings.from_neo import build_recording
-from retina_codec.recordings.nodes import chosen_cells, require_node
-from retina_codec.recordings.text import read_text_folder
-
-FORMATS = ("text", "tree")
+from retina_codec._common.checks import require_choice
+from retina_codec._common.files import TREE_SUFFIXES, save_tree
+from retina_codec.recordings.assembly import Plan
+from retina_codec.recordings.formats import FORMATS, Format, Options
+from retina_codec.recordings.formats.nix_writing import save_nix
+from retina_codec.recordings.formats.nwb_writing import save_nwb
+from retina_codec.recordings.formats.tree import require_recording
 
 
 def open_recording(
@@ -31,7 +28,9 @@ def open_recording(
     frame_times: str | os.PathLike[str] | None = None,
     bin_width: float | pq.Quantity | None = None,
     cells: Iterable[object] | None = None,
-    mapping: Mapping[str, str] | None = None,
+    mapping: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    plan: Plan | str | None = None,
+    frames: tuple[int, int] | None = None,
 ) -> xr.DataTree:
     r"""Open a recording of ganglion cells, with the frames of its stimulus aligned to the spikes.
 
@@ -99,36 +98,46 @@ def open_recording(
     array([2, 0, 1], dtype=int32)
     """
     path = Path(path)
+    formats = {known.name: known for known in FORMATS}
     if format is not None:
-        require_choice(format, FORMATS, "format")
+        require_choice(format, list(formats), "format")
     if not path.exists():
         raise FileNotFoundError(f"path={str(path)!r} does not exist")
-    if format is None:
-        format = _recognised(path)
-    if mapping is not None:
-        raise ValueError(f"mapping was given, but format {format!r} takes none: leave it out")
-    if format == "text":
-        if not path.is_dir():
-            raise NotADirectoryError(
-                f"path={str(path)!r} is a file; format 'text' expects the folder which holds it"
+    options = Options(stimulus, frame_times, bin_width, cells, mapping, plan, frames)
+    if format is not None:
+        chosen = formats[format]
+    elif mapping is not None:
+        chosen = formats["mapped"]
+    else:
+        chosen = _recognised(path)
+    for argument in options.given():
+        if argument not in chosen.takes:
+            raise ValueError(
+                f"{argument} was given, but format {chosen.name!r} ({chosen.expects}) takes only "
+                f"{', '.join(chosen.takes)}: leave it out"
             )
-        return _open_text(path, stimulus, frame_times, bin_width, cells)
-    for argument, value in (("stimulus", stimulus), ("frame_times", frame_times)):
-        if value is not None:
-            raise ValueError(f"{argument} was given, but format 'tree' holds its own: leave it out")
-    return _open_tree(path, bin_width, cells)
+    tree, notes = chosen.read(path, options)
+    if chosen.name != "tree":
+        tree.attrs["source_format"] = chosen.name
+        tree.attrs["source"] = path.resolve().name
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return tree
 
 
 def save_recording(recording: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write a recording to Zarr or netCDF; `open_recording` gives it back identically.
+    """Write a recording; `open_recording` gives it back identically.
 
     Parameters
     ----------
     recording : xarray.DataTree
         As from `open_recording`: a tree with at least one node that holds stimulus and
-        spike_count.
+        spike_count. NWB and NIX need its spike times too (node ``spikes``).
     path : path
-        Ends in ``.zarr`` or ``.nc``; what stands there is replaced when all is written.
+        Ends in ``.zarr`` (Zarr), ``.nc`` (netCDF), ``.nwb`` (NWB 2) or ``.nix`` (NIX); what stands
+        there is replaced when all is written. NWB and NIX hold spike trains, frame marks and epochs
+        so that other programs find them, and the nodes: NIX as data arrays, NWB in a file
+        ``<name>_stimulus.h5`` beside, which it references as the external file of its image series.
 
     Returns
     -------
@@ -140,7 +149,10 @@ def save_recording(recording: xr.DataTree, path: str | os.PathLike[str]) -> Path
     TypeError
         If `recording` is not a DataTree.
     ValueError
-        If it holds no node of a recording, or the suffix is another one.
+        If it holds no node of a recording, has no spike times for NWB and NIX, or the suffix is
+        another one.
+    ImportError
+        If pynwb (for NWB) or nixio (for NIX) is not installed.
 
     Examples
     --------
@@ -162,78 +174,22 @@ def save_recording(recording: xr.DataTree, path: str | os.PathLike[str]) -> Path
             f"recording is a {type(recording).__name__}; expected an xarray.DataTree, as from "
             "open_recording"
         )
-    _require_recording(recording, "recording")
-    return save_tree(recording, path)
+    require_recording(recording, "recording")
+    path = Path(path)
+    writers = {".nwb": save_nwb, ".nix": save_nix, **dict.fromkeys(TREE_SUFFIXES, save_tree)}
+    if path.suffix not in writers:
+        raise ValueError(f"path={str(path)!r}: expected a name ending in {', '.join(writers)}")
+    return writers[path.suffix](recording, path)
 
 
-def _recognised(path: Path) -> str:
-    """Name the format of what stands at `path`."""
-    if path.suffix in TREE_SUFFIXES:
-        return "tree"
-    if path.is_dir():
-        return "text"
+def _recognised(path: Path) -> Format:
+    """Return the format of what stands at `path`."""
+    for format in FORMATS:
+        if format.recognises(path):
+            return format
+    known = "; ".join(f"{format.name!r}: {format.expects}" for format in FORMATS)
+    kind = "folder" if path.is_dir() else "file"
     raise ValueError(
-        f"path={str(path)!r} is a file of no known format; known: 'text' (a folder of text files; "
-        "give the folder), 'tree' (.zarr or .nc)"
+        f"path={str(path)!r} is a {kind} of no known layout; name it with format= or say with "
+        f"mapping= what its entries are. Known: {known}"
     )
-
-
-def _open_text(
-    folder: Path, stimulus: Any, frame_times: Any, bin_width: Any, cells: Any
-) -> xr.DataTree:
-    read = read_text_folder(folder, stimulus=stimulus, frame_times=frame_times, cells=cells)
-    tree, notes = build_recording(
-        read.segment,
-        stimulus=read.stimulus,
-        frame_times="frames",
-        plan=read.plan,
-        bin_width=bin_width,
-    )
-    tree.attrs |= {"source_format": "text", "source": folder.resolve().name}
-    if read.stimulus_type is not None:
-        tree.attrs |= {
-            "stimulus_type": read.stimulus_type,
-            "stimulus_parameters": json.dumps(read.parameters),
-        }
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=3)
-    return tree
-
-
-def _open_tree(path: Path, bin_width: Any, cells: Any) -> xr.DataTree:
-    tree = open_tree(path)
-    nodes = _require_recording(tree, "path")
-    if bin_width is not None:
-        for data in nodes:
-            require_matching_width(
-                magnitude(bin_width, "s", "bin_width"), bin_width_of(data, "path")
-            )
-    if cells is None:
-        return tree
-    shared = [cell for cell in _ids(nodes[0]) if all(cell in _ids(data) for data in nodes)]
-    wanted = chosen_cells(shared, cells)
-
-    def of_cells(data: xr.Dataset) -> xr.Dataset:
-        if "cell" not in data.coords:
-            return data
-        ids = _ids(data)
-        return data.isel(cell=[ids.index(cell) for cell in wanted])
-
-    return tree.map_over_datasets(of_cells)
-
-
-def _ids(data: xr.Dataset) -> list[str]:
-    return [str(cell) for cell in data["cell"].values]
-
-
-def _require_recording(tree: xr.DataTree, argument: str) -> list[xr.Dataset]:
-    """Nodes that hold stimulus and spike_count; ValueError if there are none."""
-    nodes = [node for node in tree.subtree if "spike_count" in node.data_vars]
-    if not nodes:
-        held = ", ".join(node.path for node in tree.subtree)
-        raise ValueError(
-            f"{argument} is no recording: none of its nodes ({held}) holds 'spike_count'; expected "
-            "a node such as 'train' with stimulus(time, y, x) and spike_count(time, cell)"
-        )
-    needed = ("stimulus", "spike_count")
-    return [require_node(node, f"{argument}[{node.path!r}]", variables=needed) for node in nodes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 
 from retina_codec._common.checks import require_count
 
@@ -60,18 +61,130 @@ class FrozenNoise:
         return slice(start, start + self.frozen_frames)
 
 
+@dataclass(frozen=True)
+class RepeatedFrames:
+    """Plan of a stimulus in which one stretch of frames recurs: where each repeat begins.
+
+    Frames outside the repeats are running frames, shown once.
+
+    Parameters
+    ----------
+    starts : tuple of int
+        First frame of each repeat, ascending, at least `n_frames` apart.
+    n_frames : int
+        Frames of one repeat, at least 1.
+
+    Raises
+    ------
+    TypeError
+        If a number of frames is not whole.
+    ValueError
+        If there are fewer than two repeats, one is negative, or they overlap.
+
+    Examples
+    --------
+    >>> from retina_codec.recordings import RepeatedFrames
+    >>> RepeatedFrames(starts=(0, 900, 1800), n_frames=500).stop
+    2300
+    """
+
+    starts: tuple[int, ...]
+    n_frames: int
+
+    def __post_init__(self) -> None:
+        require_count(self.n_frames, 1, "n_frames")
+        if len(self.starts) < 2:
+            raise ValueError(f"starts={self.starts!r}; expected the first frames of two repeats")
+        for start in self.starts:
+            require_count(start, 0, "starts")
+        apart = np.diff(self.starts)
+        if apart.min() < self.n_frames:
+            i = int(apart.argmin())
+            raise ValueError(
+                f"starts: repeats {i} and {i + 1} begin {apart[i]} frames apart but have "
+                f"n_frames={self.n_frames}; repeats must ascend and not overlap: correct the "
+                "starts or the number of frames"
+            )
+
+    @property
+    def stop(self) -> int:
+        """The frame after the last repeat."""
+        return self.starts[-1] + self.n_frames
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which frames are used for what: numbered runs shown once, and numbered repeats.
+
+    `notes` says, in one sentence each, which frames are not used and why.
+    """
+
+    runs: list[tuple[int, slice]]
+    repeats: list[tuple[int, slice]]
+    notes: list[str]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """All frames that are used, ascending."""
+        parts = [np.arange(part.start, part.stop) for _, part in [*self.runs, *self.repeats]]
+        return np.sort(np.concatenate(parts))
+
+
+def layout_of(movie: xr.DataArray, n_marks: int, plan: FrozenNoise | RepeatedFrames) -> Layout:
+    """Lay out the frames of `movie` (time first), read stretch by stretch, by its plan."""
+    if isinstance(plan, FrozenNoise):
+        blocks, notes = _usable_blocks(movie, n_marks, plan)
+        return Layout(
+            [(block, plan.running(block)) for block in blocks],
+            [(block, plan.frozen(block)) for block in blocks],
+            notes,
+        )
+    n_frames = movie.sizes["time"]
+    if plan.stop > n_frames or plan.stop > n_marks:
+        raise ValueError(
+            f"plan: the last repeat ends at frame {plan.stop}, but the stimulus has {n_frames} "
+            f"frames and frame_times {n_marks} marks; correct the plan"
+        )
+    require_one_mark_a_frame(n_frames, n_marks)
+    repeats = [slice(start, start + plan.n_frames) for start in plan.starts]
+    first = _frames(movie, repeats[0])
+    for number, part in enumerate(repeats):
+        if not np.array_equal(_frames(movie, part), first):
+            raise ValueError(
+                f"plan: repeat {number} ({_span(part.start, part.stop)}) differs from repeat 0 in "
+                "the stimulus; leave it out of the starts, or correct n_frames"
+            )
+    edges = [0, *(edge for part in repeats for edge in (part.start, part.stop)), n_frames]
+    between = [slice(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
+    return Layout(list(enumerate(between)), list(enumerate(repeats)), [])
+
+
+def require_one_mark_a_frame(n_frames: int, n_marks: int) -> None:
+    """Raise ValueError unless there is a mark a frame, and at most one more, which ends the last."""
+    if n_marks - n_frames not in (0, 1):
+        raise ValueError(
+            f"stimulus has {n_frames} frames but frame_times has {n_marks} marks; expected one "
+            "mark a frame (and at most one more, which ends the last frame): say with frames="
+            "(first, stop) which were shown, or give the plan= of its repeats"
+        )
+
+
+def _frames(movie: xr.DataArray, part: slice) -> np.ndarray:
+    return movie.isel(time=part).values
+
+
 def _span(start: int, stop: int) -> str:
     return f"frames {start}..{stop - 1}"
 
 
-def usable_blocks(
-    stimulus: np.ndarray, n_marks: int, plan: FrozenNoise
+def _usable_blocks(
+    movie: xr.DataArray, n_marks: int, plan: FrozenNoise
 ) -> tuple[list[int], list[str]]:
     """Numbers of the complete blocks whose frozen frames are those of block 0, and what was left.
 
     The second item says, in one sentence each, which frames are not used and why.
     """
-    n_stimulus = len(stimulus)
+    n_stimulus = movie.sizes["time"]
     lengths = f"stimulus has {n_stimulus} frames and frame_times {n_marks} marks"
     if abs(n_stimulus - n_marks) > plan.block_frames:
         raise ValueError(
@@ -85,10 +198,10 @@ def usable_blocks(
             f"{lengths}: not one complete block of the plan ({plan.running_frames} running + "
             f"{plan.frozen_frames} frozen frames); check the plan"
         )
-    first = stimulus[plan.frozen(0)]
+    first = _frames(movie, plan.frozen(0))
     used, notes = [], []
     for block in range(n_complete):
-        if np.array_equal(stimulus[plan.frozen(block)], first):
+        if np.array_equal(_frames(movie, plan.frozen(block)), first):
             used.append(block)
         else:
             start = block * plan.block_frames

@@ -1,13 +1,14 @@
-"""Training and validation parts that do not leak into each other."""
+"""Parts for training, validation and test that do not leak into each other."""
 
 from __future__ import annotations
 
 import numpy as np
+import quantities as pq
 import xarray as xr
 
-from retina_codec._common.checks import require_count
+from retina_codec._common.checks import magnitude, require_at_least, require_count
 from retina_codec._common.provenance import provenance
-from retina_codec._common.time import block_coordinate, runs_of
+from retina_codec._common.time import bin_width_of, block_coordinate, runs_of
 from retina_codec.recordings.nodes import require_node
 
 MAX_STRETCHES = 5
@@ -16,37 +17,45 @@ GAPS_IN_STRETCH = 5
 
 
 def split(
-    node: xr.DataTree | xr.Dataset, *, validation_fraction: float = 0.1, gap: int = 40
+    node: xr.DataTree | xr.Dataset,
+    *,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.0,
+    gap: object = 40,
 ) -> xr.DataTree:
-    """Split a node along time into training and validation parts, in whole contiguous runs.
+    """Split a node along time into parts for training, validation and test, in contiguous runs.
 
     Where the node has several blocks and some of them make up about the fraction asked for
     (between half and twice), whole blocks spread evenly over the recording are taken: windows do
     not cross blocks, so no gap is needed. Else contiguous stretches (at most five, spread evenly)
-    are taken from each block, and `gap` frames on either side of each are left out.
+    are taken from each block, and `gap` frames on either side of each are left out. The test part
+    is taken first, the validation part in the same way from what remains.
 
     Parameters
     ----------
     node : xarray.DataTree or xarray.Dataset
-        Node of a recording; every variable with `time` is split.
+        Node of a recording; every variable with `time` is split, one larger than memory lazily.
     validation_fraction : float
         Share of the frames for validation, above 0 and below 1; met as nearly as blocks allow.
-    gap : int
-        Frames left out between a training and a validation part, at least the history (frames)
-        of the models to be trained.
+    test_fraction : float
+        Share of the frames for a test part; 0 = none. For recordings without repeats.
+    gap : int or quantity
+        Frames left out between two parts (a time is rounded up to frames): the history of the
+        models to be trained, so that no frame that one part is scored on is seen by another.
 
     Returns
     -------
     xarray.DataTree
-        Nodes ``train`` and ``validation``, each with block(time). Whole blocks keep their numbers;
-        where a block was cut, all pieces of both nodes are numbered anew in the order of time.
+        Nodes ``train``, ``validation`` and, where asked for, ``test``, each with block(time). Whole
+        blocks keep their numbers; where a block was cut, the pieces of all nodes are numbered anew
+        in the order of time.
 
     Raises
     ------
     TypeError
-        If `node` is no node of a recording, or `gap` is not whole.
+        If `node` is no node of a recording, or `gap` is neither whole nor a time.
     ValueError
-        If the fraction is not between 0 and 1, or the node is too short for it with such a gap.
+        If a fraction is not between 0 and 1, or the node is too short for them with such a gap.
 
     Examples
     --------
@@ -62,39 +71,77 @@ def split(
     (720, 200)
     """
     data = require_node(node, "node")
-    gap = require_count(gap, 0, "gap")
+    frames = _gap_in_frames(gap, bin_width_of(data, "node"))
     if not 0 < validation_fraction < 1:
         raise ValueError(
             f"validation_fraction={validation_fraction!r}; expected a number above 0 and below 1"
         )
+    if not 0 <= test_fraction < 1 - validation_fraction:
+        raise ValueError(
+            f"test_fraction={test_fraction!r}; expected a number from 0 to below "
+            f"{1 - validation_fraction:g}, which validation_fraction={validation_fraction!r} leaves"
+        )
     runs = runs_of(data)
-    chosen = _whole_runs(runs, validation_fraction)
-    if chosen:
-        train = [run for i, run in enumerate(runs) if i not in chosen]
-        validation = [runs[i] for i in chosen]
-        if "block" not in data.coords:
-            data = data.assign_coords(block=block_coordinate(np.zeros(data.sizes["time"])))
-    else:
-        train, validation = _stretches(runs, validation_fraction, gap)
-        if not (train and validation):
+    n_frames = data.sizes["time"]
+    train, parts, cut = runs, {}, False
+    for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+        if not fraction:
+            continue
+        share = fraction * n_frames / _length(train)
+        # Once blocks were cut their pieces are no blocks of the recording: cut them all.
+        chosen = [] if cut else _whole_runs(train, share)
+        if chosen:
+            parts[name] = [train[i] for i in chosen]
+            train = [run for i, run in enumerate(train) if i not in chosen]
+        elif share < 1:
+            cut = True
+            train, parts[name] = _stretches(train, share, frames)
+        if not (train and parts.get(name)):
             longest = max(run.stop - run.start for run in runs)
             raise ValueError(
                 f"node is too short to split: its longest contiguous run has {longest} frames; "
-                f"validation_fraction={validation_fraction!r} with gap={gap} leaves nothing of one "
-                "part: give a larger fraction or a smaller gap"
+                f"{name}_fraction={fraction!r} with gap={frames} leaves nothing of one part: give "
+                "a larger fraction or a smaller gap"
             )
-        numbers = np.full(data.sizes["time"], -1)
-        for number, piece in enumerate(sorted([*train, *validation], key=lambda s: s.start)):
-            numbers[piece] = number
+    parts["train"] = train
+    if cut or "block" not in data.coords:
+        numbers = np.full(n_frames, -1 if cut else 0)
+        if cut:
+            pieces = sorted((piece for part in parts.values() for piece in part), key=_start)
+            for number, piece in enumerate(pieces):
+                numbers[piece] = number
         data = data.assign_coords(block=block_coordinate(numbers))
     tree = xr.DataTree.from_dict(
         {
-            f"/{name}": data.isel(time=np.concatenate([np.arange(s.start, s.stop) for s in pieces]))
-            for name, pieces in (("train", train), ("validation", validation))
+            f"/{name}": data.isel(time=np.concatenate([np.r_[piece] for piece in parts[name]]))
+            for name in ("train", "validation", "test")
+            if name in parts
         }
     )
-    tree.attrs = provenance(function="split", validation_fraction=validation_fraction, gap=gap)
+    tree.attrs = provenance(
+        function="split",
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        gap=frames,
+    )
     return tree
+
+
+def _gap_in_frames(gap: object, bin_width: float) -> int:
+    if not isinstance(gap, pq.Quantity):
+        return require_count(gap, 0, "gap")
+    seconds = float(magnitude(gap, "s", "gap"))
+    require_at_least(seconds, 0, "gap")
+    # A time that is whole frames but for rounding is not one frame more.
+    return int(np.ceil(seconds / bin_width - 1e-6))
+
+
+def _start(piece: slice) -> int:
+    return piece.start
+
+
+def _length(pieces: list[slice]) -> int:
+    return sum(piece.stop - piece.start for piece in pieces)
 
 
 def _whole_runs(runs: list[slice], fraction: float) -> list[int]:

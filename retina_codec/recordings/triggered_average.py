@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import xarray as xr
 
 from retina_codec._common.checks import require_count, require_finite
 from retina_codec._common.provenance import provenance
-from retina_codec._common.time import bin_width_of, runs_of
+from retina_codec._common.time import bin_width_of, runs_of, whole_history
 from retina_codec.recordings.nodes import require_node
 
-# Numbers held in double precision at a time: bounds the memory for long movies (32 MB).
-CHUNK_NUMBERS = 2**22
+# Numbers held in double precision at a time: bounds the memory for long movies (8 MB).
+CHUNK_NUMBERS = 2**20
+# Sums are written once a block: with fewer frames in it, that costs more than reading the frames.
+FRAMES_AT_LEAST = 32
+# Counts up to this many (64 MB) are read once and kept; more are read beside the movie.
+COUNTS_KEPT = 2**24
 
 
 def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> xr.DataArray:
     """Spike-weighted mean of the stimulus at each lag before the spikes (Chichilnisky 2001).
 
     ``STA[l] = sum_t n(t) s(t - l) / sum_t n(t)``, over the bins t whose last `history` frames lie
-    in their own block. The stimulus enters as it is: its mean is not removed.
+    in their own block. The stimulus enters as it is: its mean is not removed. It is read once, in
+    blocks, and the lags are shifts of the counts: beside the sums, about one chunk of the movie is
+    held in memory.
 
     Parameters
     ----------
     node : xarray.DataTree or xarray.Dataset
         Node with stimulus(time, [color,] y, x) and spike_count([repeat,] time, cell); repeats are
-        summed.
+        summed. Both may be larger than memory (dask).
     history : int
         Number of lags, in frames.
 
@@ -63,30 +71,32 @@ def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> 
     history = require_count(history, 1, "history")
     data = require_node(node, "node", variables=("stimulus", "spike_count"))
     stimulus, counts = data["stimulus"], data["spike_count"]
-    require_finite(stimulus, "node['stimulus']")
-    runs = [run for run in runs_of(data) if run.stop - run.start >= history]
-    if not runs:
-        raise ValueError(
-            f"history={history} frames, but no contiguous run of node is as long "
-            f"({data.sizes['time']} frames in {len(runs_of(data))} runs): give a smaller history"
-        )
+    valid = np.zeros(data.sizes["time"], dtype=bool)
+    valid[_used_bins(data, history)] = True
     spikes = counts.sum("repeat") if "repeat" in counts.dims else counts
-    weights = spikes.values.astype(np.float64)
-    frames = stimulus.values.reshape(stimulus.sizes["time"], -1)
-    step = max(1, CHUNK_NUMBERS // frames.shape[1])
-    sums = np.zeros((history, weights.shape[1], frames.shape[1]))
-    n_spikes = np.zeros(weights.shape[1])
-    for run in runs:
-        for start in range(run.start + history - 1, run.stop, step):
-            stop = min(start + step, run.stop)
-            before = frames[start - history + 1 : stop].astype(np.float64)
-            fired = weights[start:stop].T
-            n_spikes += fired.sum(axis=1)
-            for lag in range(history):
-                first = history - 1 - lag
-                sums[lag] += fired @ before[first : first + stop - start]
+    if spikes.size <= COUNTS_KEPT:
+        spikes = spikes.compute()
+    n_cells, n_pixels = spikes.sizes["cell"], stimulus.isel(time=0).size
+    sums = np.zeros((n_cells, history, n_pixels))
+    n_spikes = np.zeros(n_cells)
+    step = max(FRAMES_AT_LEAST, CHUNK_NUMBERS // max(n_pixels, n_cells))
+    for start, frames in _blocks(stimulus, step):
+        n = len(frames)
+        # A frame takes part in the response of `history` bins: its own and those after it.
+        reach = slice(start, start + n + history - 1)
+        fired = np.zeros((n_cells, n + history - 1))
+        used = valid[reach]
+        fired[:, : len(used)][:, used] = spikes.isel(time=reach).values[used].T
+        n_spikes += fired[:, :n].sum(axis=1)
+        # (cell, lag, frame), a view: a bin that counts has all its lags in its own block.
+        lagged = np.lib.stride_tricks.sliding_window_view(fired, n, axis=1)
+        lags_at_once = max(1, CHUNK_NUMBERS // (n_cells * max(n, n_pixels)))
+        for lag in range(0, history, lags_at_once):
+            part = slice(lag, min(lag + lags_at_once, history))
+            weights = lagged[:, part].reshape(-1, n)
+            sums[:, part] += (weights @ frames).reshape(n_cells, -1, n_pixels)
     with np.errstate(invalid="ignore"):
-        average = (sums / n_spikes[:, None]).transpose(1, 0, 2)
+        sums /= n_spikes[:, None, None]
 
     bin_width = bin_width_of(data, "node")
     places = stimulus.dims[1:]
@@ -99,7 +109,7 @@ def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> 
         n_spikes.astype(np.int64), dims="cell", attrs={"units": "1", "long_name": "spikes used"}
     )
     return xr.DataArray(
-        average.reshape(len(average), history, *(stimulus.sizes[dim] for dim in places)),
+        sums.reshape(n_cells, history, *(stimulus.sizes[dim] for dim in places)),
         dims=("cell", "lag", *places),
         coords={
             "lag": lags,
@@ -114,3 +124,44 @@ def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> 
             **provenance(function="spike_triggered_average", history=history),
         },
     )
+
+
+def _used_bins(data: xr.Dataset, history: int) -> np.ndarray:
+    """Bins with a whole history, or ValueError if there is none."""
+    bins = whole_history(data, history)
+    if not bins.size:
+        raise ValueError(
+            f"history={history} frames, but no contiguous run of node is as long "
+            f"({data.sizes['time']} frames in {len(runs_of(data))} runs): give a smaller history"
+        )
+    return bins
+
+
+def _blocks(stimulus: xr.DataArray, step: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Give at most `step` frames at a time, (frame, pixel), with the number of the first.
+
+    Each chunk of a dask movie is computed once: small ones several at a time, a large one whole,
+    and handed on in pieces.
+    """
+    n_frames = stimulus.sizes["time"]
+    lengths = stimulus.chunksizes["time"] if stimulus.chunks else (step,) * -(-n_frames // step)
+    start = stop = 0
+    for i, length in enumerate(lengths):
+        stop = min(stop + length, n_frames)
+        following = lengths[i + 1] if i + 1 < len(lengths) else step
+        if stop < n_frames and stop - start + following <= step:
+            continue
+        yield from _pieces(stimulus, start, stop, step)
+        start = stop
+
+
+def _pieces(
+    stimulus: xr.DataArray, start: int, stop: int, step: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Read these frames at once; give `step` of them at a time, in double precision."""
+    chunk = stimulus.isel(time=slice(start, stop)).values.reshape(stop - start, -1)
+    for first in range(0, len(chunk), step):
+        frames = chunk[first : first + step].astype(np.float64)
+        if not np.isfinite(frames).all():
+            require_finite(stimulus, "node['stimulus']")
+        yield start + first, frames

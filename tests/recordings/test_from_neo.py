@@ -1,5 +1,6 @@
 """From neo objects to the tree: units, events, movies with space and colour, bad input."""
 
+import json
 from itertools import pairwise
 
 import neo
@@ -9,16 +10,18 @@ import quantities as pq
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from neo.core.spiketrainlist import SpikeTrainList
 
 from retina_codec._common.time import time_coordinate
 from retina_codec.recordings import FrozenNoise, recording_from_neo
-from retina_codec.recordings.binning import count_spikes
+from retina_codec.recordings.recorded import rising_edges
+from retina_codec.recordings.spikes import SpikeTimes
 
 
 def segment(trains, marks=None):
     made = neo.Segment()
     for name, times in trains.items():
-        made.spiketrains.append(neo.SpikeTrain(times, t_stop=100 * pq.s, name=name))
+        made.spiketrains.append(neo.SpikeTrain(times, t_stop=1000 * pq.s, name=name))
     if marks is not None:
         made.events.append(neo.Event(times=marks, name="frames"))
     return made
@@ -31,7 +34,7 @@ def segment(trains, marks=None):
 )
 def test_binning_conserves_spikes(spikes, marks):
     spikes, edges = np.array(spikes), np.sort(marks)
-    counts = count_spikes(spikes, edges)
+    counts = SpikeTimes.from_trains({"a": np.sort(spikes)}).count(edges)[:, 0]
     assert counts.sum() == ((spikes >= edges[0]) & (spikes < edges[-1])).sum()
     slow = [sum(a <= t < b for t in spikes) for a, b in pairwise(edges)]
     assert counts.tolist() == slow
@@ -76,7 +79,7 @@ def test_a_movie_keeps_its_coordinates_and_attrs():
         },
         attrs={"units": "contrast"},
     )
-    made = segment({"a": [0.5] * pq.s})
+    made = segment({"a": [7.5] * pq.s})
     train = recording_from_neo(made, stimulus=movie, frame_times=np.arange(3.0) + 7)["train"]
     assert train["stimulus"].dims == ("time", "color", "y", "x")
     np.testing.assert_allclose(
@@ -153,7 +156,7 @@ GOOD = {"stimulus": np.zeros(5), "frame_times": np.arange(5.0)}
         ({"stimulus": np.zeros((5, 2))}, ValueError, r"stimulus has shape \(5, 2\)"),
         ({"stimulus": np.zeros(8)}, ValueError, "stimulus has 8 frames but frame_times has 5"),
         ({"stimulus": np.zeros(3)}, ValueError, "stimulus has 3 frames but frame_times has 5"),
-        ({"stimulus": ["a"] * 5}, ValueError, "expected numbers"),
+        ({"stimulus": ["a"] * 5}, ValueError, "stimulus .* expected real numbers"),
         (
             {"stimulus": np.array([0, 1, np.nan, 3, 4])},
             ValueError,
@@ -192,15 +195,17 @@ def test_bad_arguments(change, kind, words):
 
 
 def test_bad_segments():
-    with pytest.raises(TypeError, match="block is a list"):
+    with pytest.raises(TypeError, match="block: item 0 is a float"):
         recording_from_neo([1.0], **GOOD)
+    with pytest.raises(TypeError, match="block is a dict; expected a neo.Block"):
+        recording_from_neo({}, **GOOD)
     with pytest.raises(ValueError, match="block holds 0 segments"):
         recording_from_neo(neo.Block(), **GOOD)
     with pytest.raises(ValueError, match="no spike trains"):
         recording_from_neo(neo.Segment(), **GOOD)
     double = segment({"a": [0.5] * pq.s})
     double.spiketrains.append(neo.SpikeTrain([0.5] * pq.s, t_stop=9, name="a"))
-    with pytest.raises(ValueError, match="two spike trains with the id 'a'"):
+    with pytest.raises(ValueError, match="two spike trains have the cell id 'a'"):
         recording_from_neo(double, **GOOD)
 
 
@@ -209,3 +214,270 @@ def test_a_plan_of_no_frames():
         FrozenNoise(0, 5)
     with pytest.raises(TypeError, match=r"frozen_frames=2\.5; expected a whole number"):
         FrozenNoise(3, 2.5)
+
+
+# Arrays inside neo's lists, pulses, several stimuli and segments
+
+
+def multiplexed(times, channels, ids, **annotations):
+    return SpikeTrainList.from_spike_time_array(
+        np.asarray(times) * pq.ms, np.asarray(channels), ids, t_stop=1e5 * pq.ms, **annotations
+    )
+
+
+def test_a_list_made_of_arrays_is_not_taken_apart(monkeypatch):
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.uniform(0, 5000, 4000))
+    channels = rng.choice([3, 7, 11], 4000)
+    trains = multiplexed(times, channels, [11, 3, 5, 7])
+    separate = neo.Segment()
+    for channel in (11, 3, 5, 7):
+        own = times[channels == channel]
+        separate.spiketrains.append(neo.SpikeTrain(own * pq.ms, t_stop=1e5, name=str(channel)))
+    settings = {"stimulus": np.zeros(5), "frame_times": np.arange(5.0)}
+    with pytest.warns(UserWarning, match=r"no spikes at all in 1 cells \(5\)"):
+        expected = recording_from_neo(separate, **settings)
+
+    def refuse(self):
+        raise AssertionError("the list was taken apart")
+
+    monkeypatch.setattr(SpikeTrainList, "_spiketrains_from_array", refuse)
+    made = neo.Segment()
+    made.spiketrains = trains
+    for given in (trains, made):
+        with pytest.warns(UserWarning, match="no spikes at all"):
+            found = recording_from_neo(given, **settings)
+        for node in ("train", "spikes"):
+            xr.testing.assert_identical(found[node].to_dataset(), expected[node].to_dataset())
+    names = multiplexed([10, 20], [1, 0], [0, 1], name=["x", "y"])
+    found = recording_from_neo(names, stimulus=np.zeros(3), frame_times=np.arange(3.0))
+    assert found["train"]["cell"].values.tolist() == ["x", "y"]
+    assert found["spikes"]["spike_time"].values.tolist() == [0.02, 0.01]
+
+
+def test_bad_lists_made_of_arrays():
+    stray = multiplexed([10, 20], [0, 9], [0, 1])
+    with pytest.raises(ValueError, match="spike 1 is of channel 9, which is none of the 2"):
+        recording_from_neo(stray, **GOOD)
+    with pytest.raises(ValueError, match="spike 1 of cell '0'.* comes after one at"):
+        recording_from_neo(multiplexed([20, 10], [0, 0], [0]), **GOOD)
+    with pytest.raises(ValueError, match="two spike trains have the cell id 'x'"):
+        recording_from_neo(multiplexed([20, 30], [0, 1], [0, 1], name=["x", "x"]), **GOOD)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    starts=st.lists(st.integers(2, 30), min_size=2, max_size=12),
+    low=st.floats(-3, 3),
+    height=st.floats(0.5, 8),
+    seed=st.integers(0, 99),
+)
+def test_pulses_rise_at_half_their_height(starts, low, height, seed):
+    rate = 1000.0
+    onsets = np.cumsum(np.array(starts) + 3)
+    clean = np.zeros(onsets[-1] + 10)
+    for onset in onsets:
+        clean[onset : onset + 3] = 1.0
+    clean[onsets[0]] = 0.6  # a slow edge: half height lies between the samples
+    noise = np.random.default_rng(seed).uniform(0, 0.2, clean.shape)
+    noise[[0, onsets[0] + 1]] = 0
+    noise[clean > 0] *= -1
+    noise[onsets[0]] = 0
+    trace = low + height * np.clip(clean + noise, 0, 1)
+    times = 5 + np.arange(len(trace)) / rate
+    found = rising_edges(times, trace, "frame_times")
+    before, after = trace[onsets - 1], trace[onsets]
+    half = low + height / 2
+    expected = times[onsets - 1] + (half - before) / (after - before) / rate
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("irregular", [False, True])
+def test_frame_marks_from_an_analog_channel(irregular):
+    trace = np.zeros(400)
+    for onset in (100, 200, 300):
+        trace[onset : onset + 20] = 5
+    made = segment({"a": [0.12, 0.13, 0.35] * pq.s})
+    if irregular:
+        signal = neo.IrregularlySampledSignal(
+            np.arange(400) * pq.ms, trace, units="V", time_units="ms", name="trigger"
+        )
+        made.irregularlysampledsignals.append(signal)
+    else:
+        both = np.stack([np.zeros(400), trace], 1)
+        signal = neo.AnalogSignal(both * pq.V, sampling_rate=1 * pq.kHz, name="adc")
+        made.analogsignals.append(signal)
+        with pytest.raises(ValueError, match="frame_times is a signal of 2 channels"):
+            recording_from_neo(made, stimulus=np.zeros(3), frame_times=signal)
+        with pytest.raises(ValueError, match=r"frame_times='adc\[0\]' is constant"):
+            recording_from_neo(made, stimulus=np.zeros(3), frame_times="adc[0]")
+    for given in ("trigger", signal) if irregular else ("adc[1]", signal[:, [1]]):
+        recording = recording_from_neo(made, stimulus=np.zeros(3), frame_times=given)
+        np.testing.assert_allclose(recording["train"]["time"], [0.0995, 0.1995, 0.2995])
+        assert recording["train"]["spike_count"].values[:, 0].tolist() == [2, 0, 1]
+
+
+def test_frame_marks_from_epochs_and_epochs_are_kept():
+    made = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * pq.s)
+    made.events.append(neo.Event([5.0] * pq.s, name="door"))
+    shown = neo.Epoch(
+        np.arange(3) * pq.s, durations=[1000, 1000, 500] * pq.ms, name="frames shown",
+        array_annotations={"direction": [0, 90, 180] * pq.deg, "kind": np.array(["x", "y", "z"])},
+    )  # fmt: skip
+    made.epochs.append(shown)
+    made.epochs.append(
+        neo.Epoch([0.5] * pq.s, durations=[1] * pq.s, labels=["dark"], name="light")
+    )
+    recording = recording_from_neo(made, stimulus=np.zeros(3), frame_times="frames shown")
+    assert recording["train"]["time"].values.tolist() == [0, 1, 2]
+    epochs = recording["epochs"].to_dataset()
+    assert epochs["label"].values.tolist() == ["frames shown", "dark"] + ["frames shown"] * 2
+    assert epochs["source"].values.tolist() == ["frames shown", "light"] + ["frames shown"] * 2
+    assert epochs["duration"].values.tolist() == [1, 1, 1, 0.5]
+    np.testing.assert_array_equal(epochs["direction"], [0, np.nan, 90, 180])
+    assert epochs["direction"].attrs["units"] == "deg"
+    assert epochs["kind"].values.tolist() == ["x", "", "y", "z"]
+    assert recording_from_neo(made, stimulus=np.zeros(3), frame_times=shown).identical(
+        recording_from_neo(made, stimulus=np.zeros(3), frame_times=np.arange(3.0))
+    )
+    with pytest.raises(ValueError, match="frame_times was not given, .* events frames, door"):
+        recording_from_neo(made, stimulus=np.zeros(3))
+    with pytest.raises(ValueError, match="did you mean 'frames shown'"):
+        recording_from_neo(made, stimulus=np.zeros(3), frame_times="frame shown")
+    only = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * pq.s)
+    assert recording_from_neo(only, stimulus=np.zeros(3))["train"].sizes["time"] == 3
+
+
+def test_several_stimuli_of_one_segment_by_name():
+    noise, marks = np.arange(20.0), np.arange(20.0)
+    noise[17:20] = noise[7:10]
+    made = segment({"a": np.arange(0.25, 40, 0.5) * pq.s})
+    made.events.append(neo.Event(marks * pq.s, name="noise marks"))
+    gratings = {"kind": "seeded_noise", "n_frames": 10, "shape": (2, 3), "seed": 1,
+                "bin_width": 1.0}  # fmt: skip
+    recording = recording_from_neo(
+        made,
+        stimulus={"noise": noise, "checks": gratings},
+        frame_times={"noise": "noise marks", "checks": np.arange(25.0, 35.0)},
+        plan={"noise": FrozenNoise(7, 3), "checks": None},
+    )
+    assert set(recording.children) == {
+        "noise_train", "noise_test", "checks", "spikes", "frames", "epochs"
+    } - {"epochs"}  # fmt: skip
+    assert recording["noise_test"]["spike_count"].shape == (2, 3, 1)
+    assert recording["checks"]["stimulus"].shape == (10, 2, 3)
+    assert (recording["checks"]["spike_count"].values == 2).all()
+    assert recording["frames"]["frame_time"].values.tolist() == [*range(20), *range(25, 35)]
+    with pytest.raises(TypeError, match="expected a mapping with the same names"):
+        recording_from_neo(made, stimulus={"noise": noise}, frame_times="noise marks")
+    with pytest.raises(ValueError, match="frame_times has no 'noise'; did you mean 'noises'"):
+        recording_from_neo(made, stimulus={"noise": noise}, frame_times={"noises": marks})
+    with pytest.raises(ValueError, match="stimulus names .'frames'"):
+        recording_from_neo(made, stimulus={"frames": noise}, frame_times={"frames": marks})
+
+
+def block_of(*segments):
+    made = neo.Block()
+    for number, one in enumerate(segments):
+        one.name = f"trial {number}"
+        made.segments.append(one)
+    return made
+
+
+def test_segments_that_show_one_movie_are_repeats():
+    spikes = [[0.1, 0.2, 2.5], [1.1], [0.5, 1.5, 2.5, 2.6]]
+    trials = [
+        segment({"a": times * pq.s, "b": [0.5] * pq.s}, marks=(0.05 + np.arange(3)) * pq.s)
+        for times in map(np.array, spikes)
+    ]
+    trials[1].spiketrains = [trials[1].spiketrains[1], trials[1].spiketrains[0]]
+    trials[2].epochs.append(neo.Epoch([1] * pq.s, durations=[1] * pq.s, labels=["dark"]))
+    movie = np.array([1.0, -1.0, 2.0])
+    recording = recording_from_neo(block_of(*trials), stimulus=movie, frame_times="frames")
+    assert set(recording.children) == {"test", "spikes", "frames", "epochs"}
+    test = recording["test"].to_dataset()
+    expected = [[2, 0, 1], [0, 1, 0], [1, 1, 2]]
+    assert test["spike_count"].sel(cell="a").values.tolist() == expected
+    assert (test["spike_count"].sel(cell="b").values == [1, 0, 0]).all()
+    assert test["spike_count"].dims == ("repeat", "time", "cell")
+    assert test["stimulus"].values.ravel().tolist() == movie.tolist()
+    assert test["time"].values.tolist() == [0, 1, 2]
+    # each clock starts a whole number of seconds, at least one, after the last frame's end
+    shifts = [part["shift"] for part in json.loads(recording.attrs["segments"])]
+    assert shifts == [0, 5, 10]
+    assert test["repeat_onset"].values.tolist() == [0.05, 5.05, 10.05]
+    times = SpikeTimes.from_dataset(recording["spikes"])
+    assert times.of(0).tolist() == [0.1, 0.2, 2.5, 6.1, 10.5, 11.5, 12.5, 12.6]
+    assert recording["epochs"]["start"].values.tolist() == [11]
+    lists = recording_from_neo(
+        block_of(*trials), stimulus=movie, frame_times=[0.05 + np.arange(3)] * 3
+    )
+    assert lists["test"].identical(recording["test"])
+
+
+def test_segments_with_movies_of_their_own_are_runs():
+    a = segment({"a": [0.5, 1.5] * pq.s}, marks=np.arange(2) * pq.s)
+    b = segment({"a": [100.5, 103.5] * pq.s}, marks=np.arange(101, 104) * pq.s)
+    movies = [np.full((2, 2, 3), 1.0), np.full((3, 2, 3), 2.0)]
+    recording = recording_from_neo(block_of(a, b), stimulus=movies, frame_times="frames")
+    train = recording["train"].to_dataset()
+    # these clocks do not overlap, so they are left alone
+    assert train["time"].values.tolist() == [0, 1, 101, 102, 103]
+    assert train["block"].values.tolist() == [0, 0, 1, 1, 1]
+    assert train["spike_count"].values[:, 0].tolist() == [1, 1, 0, 0, 1]
+    assert train["stimulus"].values[:, 1, 2].tolist() == [1, 1, 2, 2, 2]
+    named = recording_from_neo(
+        block_of(a, b),
+        stimulus={"trial 0": movies[0], "trial 1": movies[1]},
+        frame_times="frames",
+    )
+    assert named["trial 1"]["spike_count"].values[:, 0].tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(named["trial 1"]["time"], [101, 102, 103])
+
+
+def test_bad_blocks_of_several_segments():
+    a = segment({"a": [0.5] * pq.s, "b": [0.5] * pq.s}, marks=np.arange(3) * pq.s)
+    b = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * pq.s)
+    block = block_of(a, b)
+    with pytest.raises(ValueError, match="'b' has a spike train in segment 'trial 0' but none in"):
+        recording_from_neo(block, stimulus=np.zeros(3), frame_times="frames")
+    good = {"block": block, "cells": ["a"], "frame_times": "frames"}
+    assert recording_from_neo(**good, stimulus=np.zeros(3))["test"].sizes["repeat"] == 2
+    with pytest.raises(ValueError, match="stimulus is a list of 3, but block holds 2 segments"):
+        recording_from_neo(**good, stimulus=[np.zeros(3)] * 3)
+    with pytest.raises(ValueError, match=r"stimulus\[1\] has frames of .'y': 2, 'x': 2."):
+        recording_from_neo(**good, stimulus=[np.zeros(3), np.zeros((3, 2, 2))])
+    with pytest.raises(ValueError, match="plan was given, but block holds 2 segments"):
+        recording_from_neo(**good, stimulus=np.zeros(3), plan=FrozenNoise(1, 1))
+    b.events[0].name = "others"
+    with pytest.raises(ValueError, match="segment 'trial 1': frame_times='frames' is no event"):
+        recording_from_neo(**good, stimulus=np.zeros(3))
+    slow = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * 2 * pq.s)
+    with pytest.raises(ValueError, match="segment 'trial 0': frame interval=1 s, but the frames"):
+        recording_from_neo(
+            block_of(a, slow), cells=["a"], stimulus=np.zeros(3), frame_times="frames"
+        )
+
+
+def test_quantities_against_plain_numbers():
+    # the same spikes in milliseconds with their unit, and as plain numbers taken for seconds
+    times = np.sort(np.random.default_rng(0).uniform(0, 100_000, 500))
+    good = recording_from_neo(
+        neo.SpikeTrain(times * pq.ms, t_stop=1e6), stimulus=np.zeros(100),
+        frame_times=np.arange(100.0),
+    )  # fmt: skip
+    assert int(good["train"]["spike_count"].sum()) == 500
+    for factor, word in ((1, "milliseconds"), (1000, "microseconds")):
+        train = neo.SpikeTrain(factor * times, units="s", t_stop=1e9)
+        with pytest.raises(ValueError, match=f"are they in {word}") as error:
+            recording_from_neo(train, stimulus=np.zeros(100), frame_times=np.arange(100.0))
+        assert "\n" not in str(error.value)
+    train = neo.SpikeTrain(times * 1e-6, units="s", t_stop=1e9)
+    with pytest.raises(ValueError, match="fires .* times a second"):
+        recording_from_neo(train, stimulus=np.zeros(100), frame_times=np.arange(100.0))
+
+
+def test_the_segment_given_is_not_changed():
+    trains = [neo.SpikeTrain([0.5] * pq.s, t_stop=9, name="a")]
+    recording_from_neo(trains, **GOOD)
+    assert trains[0].segment is None

@@ -25,7 +25,8 @@ def test_frozen_noise_becomes_train_and_test(text_folder):
     with pytest.warns(UserWarning, match=r"frames 168\.\.192 are not used: .*no complete block"):
         recording = open_recording(folder)
     marks, stimulus = read(folder, "frametimes_flicker.txt"), read(folder, "stimulus_flicker.txt")
-    assert set(recording.children) == {"train", "test"}
+    assert list(recording.children) == ["train", "test", "spikes", "frames"]
+    np.testing.assert_array_equal(recording["frames"]["frame_time"], marks)
     train, test = recording["train"], recording["test"]
     assert train["cell"].values.tolist() == test["cell"].values.tolist() == ["C1", "C2", "C10"]
     assert train["spike_count"].dims == ("time", "cell")
@@ -74,7 +75,7 @@ def test_without_parameter_file_one_continuous_run(text_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         recording = open_recording(folder)
-    assert list(recording.children) == ["train"]
+    assert list(recording.children) == ["train", "spikes", "frames"]
     assert recording["train"].sizes["time"] == 50
     assert set(recording["train"]["block"].values) == {0}
     assert "notes" not in recording.attrs
@@ -85,14 +86,14 @@ def test_a_parameter_file_of_another_type_gives_no_repeats(text_folder):
         marks=np.arange(20) * 0.1, stimulus=np.ones(20), plan="OnOffSteps\nNframes = 30\n"
     )
     recording = open_recording(folder)
-    assert list(recording.children) == ["train"]
+    assert list(recording.children) == ["train", "spikes", "frames"]
     assert recording.attrs["stimulus_type"] == "OnOffSteps"
 
 
 def test_blocks_whose_frozen_frames_differ_are_left_out(text_folder):
     folder = text_folder()
     stimulus = read(folder, "stimulus_flicker.txt")
-    stimulus[2 * PERIOD + RUNNING + 5] += 1e-9
+    stimulus[2 * PERIOD + RUNNING + 5] += 1e-6
     np.savetxt(folder / "stimulus_flicker.txt", stimulus, fmt="%.18g")
     with pytest.warns(UserWarning, match=r"frames 84\.\.125 \(block 2\) are not used.*not those"):
         recording = open_recording(folder)
@@ -106,7 +107,8 @@ def test_blocks_whose_frozen_frames_differ_are_left_out(text_folder):
 def test_late_marks_warn_once_with_their_number(text_folder):
     marks = np.arange(100) * 0.02
     marks[[20, 50, 70]] += 0.01
-    folder = text_folder(marks=marks, stimulus=np.ones(100), plan=None)
+    spikes = {"C1": np.arange(9) * 0.2}
+    folder = text_folder(marks=marks, stimulus=np.ones(100), plan=None, spikes=spikes)
     with pytest.warns(UserWarning, match="late") as caught:
         recording = open_recording(folder)
     (warning,) = caught
@@ -129,9 +131,11 @@ def test_cells_select_and_order(text_folder):
 def test_a_silent_cell_is_a_cell(text_folder):
     folder = text_folder()
     (folder / "flicker_C3.txt").write_text("")
-    recording = open_recording(folder)
+    with pytest.warns(UserWarning, match=r"no spikes at all in 1 cells \(C3\)"):
+        recording = open_recording(folder)
     assert recording["train"]["cell"].values.tolist() == ["C1", "C2", "C3", "C10"]
     assert recording["train"]["spike_count"].sel(cell="C3").sum() == 0
+    assert recording["spikes"]["n_spikes"].values.tolist() == [60, 120, 0, 600]
 
 
 def test_files_can_be_named_where_names_do_not_tell(text_folder, tmp_path):
@@ -277,7 +281,7 @@ PARAMETERS = "FrozenNoise\nRunningFrames={}\nFrozenFrames={}\n"
         (
             break_file("01_frozen_gauss.txt", PARAMETERS.format("many", 12)),
             ValueError,
-            r"01_frozen_gauss\.txt: RunningFrames = many; expected a whole number",
+            r"01_frozen_gauss\.txt: RunningFrames = many; expected whole numbers",
         ),
         (
             break_file("01_frozen_gauss.txt", "FrozenNoise\nRunningFrames=30\nFreezeFrames=12\n"),
@@ -308,12 +312,26 @@ def test_repeated_marks_are_refused(text_folder):
         open_recording(folder)
 
 
-def test_a_pause_in_the_marks_is_refused(text_folder):
+def test_a_gap_of_some_frames_is_refused(text_folder):
+    marks = np.arange(60) * 0.1
+    marks[30:] += 0.9
+    folder = text_folder(marks=marks, stimulus=np.ones(60), plan=None)
+    with pytest.raises(ValueError, match=r"the longest, 1 s, follows mark 29.*frames=\(first"):
+        open_recording(folder)
+    recording = open_recording(folder, frames=(0, 29))
+    assert recording.attrs["frames_used"] == "0..28"
+
+
+def test_a_pause_ends_a_run(text_folder):
     marks = np.arange(60) * 0.1
     marks[30:] += 8.0
-    folder = text_folder(marks=marks, stimulus=np.ones(60), plan=None)
-    with pytest.raises(ValueError, match=r"the longest, 8\.1 s, follows mark 29.*paused"):
-        open_recording(folder)
+    spikes = {"C1": np.array([2.95, 3.05, 7.0, 11.05])}  # one in the pause, two beside it
+    folder = text_folder(marks=marks, stimulus=np.ones(60), plan=None, spikes=spikes)
+    with pytest.warns(UserWarning, match=r"paused 1 times \(8\.1 s after frame 29\)"):
+        train = open_recording(folder)["train"]
+    assert train["block"].values.tolist() == [0] * 30 + [1] * 30
+    assert np.flatnonzero(train["spike_count"].values[:, 0]).tolist() == [29, 30]
+    assert train["spike_count"].sum() == 2
 
 
 def test_a_binary_file_in_place_of_spikes(text_folder):
@@ -335,7 +353,8 @@ def test_other_files_do_not_disturb(text_folder):
 @pytest.mark.parametrize("name", ["paper.pdf", "flicker_C1.txt"])
 def test_a_file_of_another_kind(tmp_path, name):
     (tmp_path / name).write_text("1.0\n")
-    with pytest.raises(ValueError, match=r"is a file of no known format; known: 'text'.*'tree'"):
+    layouts = r"is a file of no known layout; name it with format=.*'tree'.*'text'"
+    with pytest.raises(ValueError, match=layouts):
         open_recording(tmp_path / name)
     with pytest.raises(NotADirectoryError, match="expects the folder which holds it"):
         open_recording(tmp_path / name, format="text")
@@ -355,8 +374,8 @@ def test_an_unknown_format_names_the_known_ones(text_folder):
 
 def test_bad_arguments(text_folder):
     folder = text_folder()
-    with pytest.raises(ValueError, match="mapping was given, but format 'text' takes none"):
-        open_recording(folder, mapping={"spikes": "units"})
+    with pytest.raises(ValueError, match="mapping was given, but format 'text' .* takes only"):
+        open_recording(folder, format="text", mapping={"spikes": "units"})
     with pytest.raises(
         ValueError, match=r"cells: no cell 'C11'; did you mean 'C1'\? choices: C1, C2, C10"
     ):

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from retina_codec._common.time import time_coordinate
-from retina_codec.recordings import reliability
+from retina_codec.recordings import noise_ceiling, reliability
 
 
 def driven(n_repeats=11, n_bins=300, n_cells=3, seed=0):
@@ -38,6 +38,14 @@ def jackknife(function, r):
     return np.sqrt((n - 1) / n * np.sum((left - left.mean()) ** 2))
 
 
+def explainable_variance(r):
+    return signal_power(r) / np.mean([np.var(row, ddof=1) for row in r])
+
+
+def pair_r(r):
+    return np.mean([corr(r[i], r[j]) for i in range(len(r)) for j in range(i)])
+
+
 def corr(a, b):
     return np.corrcoef(a, b)[0, 1]
 
@@ -62,6 +70,7 @@ def test_against_a_literal_loop(history, n_repeats):
             "cc_max": cc_max(r),
             "signal_power_se": jackknife(signal_power, r),
             "cc_max_se": jackknife(cc_max, r),
+            "explainable_variance": explainable_variance(r),
             "pair_r": np.mean(pairs),
             "odd_even_r": corr(r[::2].mean(0), r[1::2].mean(0)),
             "mean_rate": r.mean() / 0.01,
@@ -77,6 +86,76 @@ def test_against_a_literal_loop(history, n_repeats):
         assert one["reason"] == ""
 
 
+@pytest.mark.parametrize(("n_repeats", "t"), [(10, 2.2621571627409915), (11, 2.2281388519649385)])
+def test_intervals_leave_out_each_repeat(n_repeats, t):
+    data, _ = driven(n_repeats, n_cells=2)
+    found = reliability(data, n_splits=25, seed=3)
+    first, second = noise_ceiling._random_halves(n_repeats, 25, np.random.default_rng(3))
+    for cell in data["cell"].values:
+        r = data["spike_count"].sel(cell=cell).values.astype(float)
+
+        pairs = list(zip(first, second, strict=True))
+
+        def split_half(kept, r=r, pairs=pairs):
+            halves = [(a[kept] @ r[kept], b[kept] @ r[kept]) for a, b in pairs]
+            return np.mean([corr(a, b) for a, b in halves])
+
+        left = [np.delete(np.arange(n_repeats), i) for i in range(n_repeats)]
+        splits = np.array([split_half(kept) for kept in left])
+        expected = {
+            name: np.array([function(r[kept]) for kept in left])
+            for name, function in (
+                ("cc_max", cc_max),
+                ("signal_power", signal_power),
+                ("explainable_variance", explainable_variance),
+                ("pair_r", pair_r),
+            )
+        }
+        expected |= {
+            "split_half_r": splits,
+            "spearman_brown": 2 * splits / (1 + splits),
+            "ceiling": np.sqrt(2 * splits / (1 + splits)),
+        }
+        one = found.sel(cell=cell)
+        for name, values in expected.items():
+            error = np.sqrt((n_repeats - 1) * values.var())
+            centre = float(one[name])
+            low, high = centre - t * error, centre + t * error
+            if name != "signal_power":
+                high = min(high, 1)
+            assert float(one[f"{name}_low"]) == pytest.approx(low, rel=1e-9), name
+            assert float(one[f"{name}_high"]) == pytest.approx(high, rel=1e-9), name
+
+
+def test_intervals_cover_the_truth():
+    n_repeats, n_cells = 12, 400
+    data, rates = driven(n_repeats, 200, n_cells, seed=7)
+    found = reliability(data, n_splits=50)
+    power, noise = rates.var(axis=0, ddof=1), rates.mean(axis=0)  # Poisson: variance = mean
+    truth = {
+        "signal_power": power,
+        "explainable_variance": power / (power + noise),
+        "pair_r": power / (power + noise),
+        "cc_max": np.sqrt(power / (power + noise / n_repeats)),
+        "ceiling": np.sqrt(power / (power + noise / n_repeats)),
+    }
+    for name, value in truth.items():
+        inside = (found[f"{name}_low"] <= value) & (value <= found[f"{name}_high"])
+        assert abs(int(inside.sum()) - 380) <= 4 * np.sqrt(400 * 0.95 * 0.05), name
+        np.testing.assert_allclose(found[name].mean(), value.mean(), rtol=0.01, err_msg=name)
+
+
+@pytest.mark.parametrize("numbers", [2**22, 700])
+def test_counts_are_read_in_stretches(monkeypatch, numbers):
+    data, _ = driven()
+    whole = reliability(data, history=7)
+    monkeypatch.setattr(noise_ceiling, "CHUNK_NUMBERS", numbers)
+    for chunks in ({"time": 37}, {"repeat": 2, "cell": 1}, {"time": -1}):
+        lazy = data.chunk(chunks)
+        xr.testing.assert_identical(reliability(lazy, history=7), whole)
+        assert lazy["spike_count"].chunks
+
+
 def test_with_two_repeats_every_split_is_the_pair():
     data, _ = driven(2)
     found = reliability(data, n_splits=7)
@@ -85,6 +164,9 @@ def test_with_two_repeats_every_split_is_the_pair():
     assert np.isfinite(found["signal_power"]).all()
     assert np.isnan(found["signal_power_se"]).all()
     assert found["reason"].values[0].startswith("fewer than three repeats: cc_max_se")
+    three = reliability(driven(3)[0])
+    assert np.isfinite(three["cc_max_low"]).all() and np.isnan(three["ceiling_low"]).all()
+    assert three["reason"].values[0].startswith("fewer than four repeats: split_half_r_low")
 
 
 def test_signal_power_finds_the_variance_of_the_true_rate():
@@ -131,6 +213,7 @@ def test_undefined_numbers_say_why():
     assert found["reason"].values[0] == "no spikes"
     assert found["mean_rate"].values[0] == 0
     assert np.isnan(found["cc_max"].values[:2]).all()
+    assert np.isnan(found["explainable_variance"].values[:2]).all()
     assert "signal power is not positive" in found["reason"].values[1]
     assert found["reason"].values[3] == ""
     for i, cell in enumerate(found["cell"].values):

@@ -1,11 +1,18 @@
 """The spike-triggered average against a slow loop over spikes."""
 
+import tracemalloc
+
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from retina_codec._common.time import runs_of
+from retina_codec._common.time import runs_of, time_coordinate
 from retina_codec.recordings import spike_triggered_average, triggered_average
+
+from .conftest import node
 
 
 def slow(data, cell, history):
@@ -31,6 +38,7 @@ def slow(data, cell, history):
 @pytest.mark.parametrize("chunk", [2**22, 64])
 def test_against_a_slow_loop(make_node, monkeypatch, n_repeats, shape, dims, chunk):
     monkeypatch.setattr(triggered_average, "CHUNK_NUMBERS", chunk)
+    monkeypatch.setattr(triggered_average, "FRAMES_AT_LEAST", 3)
     data = make_node((40, 6, 30), n_repeats=n_repeats, shape=shape, dims=dims)
     found = spike_triggered_average(data, history=8)  # the block of 6 frames is too short
     assert found.dims == ("cell", "lag", *dims)
@@ -41,12 +49,74 @@ def test_against_a_slow_loop(make_node, monkeypatch, n_repeats, shape, dims, chu
         assert int(found["n_spikes"].sel(cell=cell)) == n
 
 
-def test_dim_order_does_not_matter(make_node):
-    data = make_node(shape=(3, 2), n_repeats=2)
-    xr.testing.assert_identical(
-        spike_triggered_average(data.transpose("x", "cell", "time", "y", "repeat"), history=5),
-        spike_triggered_average(data, history=5),
+@settings(deadline=None, max_examples=15)
+@given(
+    order=st.permutations(["repeat", "time", "cell", "color", "y", "x"]),
+    frames=st.integers(1, 110),
+    bins=st.integers(1, 110),
+    pixels=st.integers(1, 3),
+    kept=st.booleans(),
+)
+def test_dim_order_and_chunks_do_not_matter(order, frames, bins, pixels, kept):
+    data = node(n_repeats=2, shape=(2, 3, 2), dims=("color", "y", "x"))
+    expected = spike_triggered_average(data, history=5)
+    lazy = data.transpose(*order)
+    lazy["stimulus"] = lazy["stimulus"].chunk(time=frames, y=pixels)
+    lazy["spike_count"] = lazy["spike_count"].chunk(time=bins, repeat=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triggered_average, "CHUNK_NUMBERS", 500)
+        patch.setattr(triggered_average, "COUNTS_KEPT", 10**6 if kept else 0)
+        found = spike_triggered_average(lazy, history=5)
+    assert lazy["stimulus"].chunks and lazy["spike_count"].chunks
+    xr.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    assert found.dims == expected.dims and found.attrs == expected.attrs
+
+
+@pytest.mark.parametrize("n_frames", [250, 1000, 3000])  # small, larger and very large chunks
+def test_a_movie_is_never_held_whole_and_read_once(n_frames):
+    n, shape = 36_000, (30, 40)  # 173 MB
+    read = []
+
+    def frames(block_info=None):
+        start, stop = block_info[None]["array-location"][0]
+        read.append(start)
+        return np.random.default_rng(start).random((stop - start, *shape), dtype=np.float32)
+
+    movie = da.map_blocks(
+        frames,
+        chunks=((n_frames,) * (n // n_frames), *shape),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32),
     )
+    counts = np.random.default_rng(0).poisson(0.3, (n, 3))
+    data = xr.Dataset(
+        {"stimulus": (("time", "y", "x"), movie), "spike_count": (("time", "cell"), counts)},
+        coords={"time": time_coordinate(np.arange(n) * 0.01, 0.01), "cell": ["a", "b", "c"]},
+    )
+    history = 20
+    spike_triggered_average(data.isel(time=slice(n_frames)), history=history)  # first imports
+    read.clear()
+    tracemalloc.start()
+    try:
+        found = spike_triggered_average(data, history=history)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sorted(read) == list(range(0, n, n_frames))
+    pixels = 30 * 40
+    chunk = n_frames * pixels * 4
+    sums = 2 * 3 * history * pixels * 8
+    blocks = 4 * triggered_average.CHUNK_NUMBERS * 8
+    assert peak < 2 * chunk + sums + blocks
+    assert peak < n * pixels * 4 / 3
+    assert int(found["n_spikes"].sum()) == counts[history - 1 :].sum()
+
+
+def test_an_infinite_value_in_a_late_chunk_is_found(make_node):
+    data = make_node((300,), shape=(2, 2))
+    data["stimulus"][250, 1, 0] = np.inf
+    with pytest.raises(ValueError, match=r"node\['stimulus'\] has 1 NaN .*time=250, y=1, x=0"):
+        spike_triggered_average(data.chunk(time=100), history=3)
 
 
 def test_it_finds_the_filter_of_a_planted_cell(make_node):

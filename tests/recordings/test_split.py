@@ -1,7 +1,11 @@
 """Splits: disjoint, contiguous, with gaps; whole blocks where there are enough."""
 
+import warnings
+
+import dask.array as da
 import numpy as np
 import pytest
+import quantities as pq
 import xarray as xr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,34 +20,40 @@ def positions(data, part):
     return np.searchsorted(data["time"].values, part["time"].values)
 
 
-@example(lengths=[1, 1], fraction=0.5, gap=0)
-@settings(deadline=None, max_examples=60)
+@example(lengths=[1, 1], fraction=0.5, test=0.0, gap=0)
+@example(lengths=[1, 1, 1], fraction=0.3, test=0.3, gap=0)
+@settings(deadline=None, max_examples=100)
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=8),
     fraction=st.floats(0.02, 0.9),
+    test=st.sampled_from([0.0, 0.02, 0.05, 0.099]),
     gap=st.integers(0, 30),
 )
-def test_parts_are_disjoint_and_apart(lengths, fraction, gap):
+def test_parts_are_disjoint_and_apart(lengths, fraction, test, gap):
     data = node(tuple(lengths))
     try:
-        parts = split(data, validation_fraction=fraction, gap=gap)
+        parts = split(data, validation_fraction=fraction, test_fraction=test, gap=gap)
     except ValueError as error:
         assert "too short to split" in str(error)
         return
-    train, validation = positions(data, parts["train"]), positions(data, parts["validation"])
-    assert len(train) and len(validation)
-    assert not set(train) & set(validation)
-    assert (np.diff(train) > 0).all() and (np.diff(validation) > 0).all()
+    names = ["train", "validation", "test"] if test else ["train", "validation"]
+    assert list(parts.children) == names
+    places = {name: positions(data, parts[name]) for name in names}
     block = data["block"].values
-    for i in validation:  # within a block, the other part is more than a gap away
-        near = train[block[train] == block[i]]
-        assert not near.size or np.abs(near - i).min() > gap
-    numbers = [set(parts[name]["block"].values.tolist()) for name in ("train", "validation")]
-    assert not numbers[0] & numbers[1]
-    for name, place in (("train", train), ("validation", validation)):
+    for name, place in places.items():
+        assert len(place) and (np.diff(place) > 0).all()
         for run in runs_of(parts[name].to_dataset()):
             assert (np.diff(place[run]) == 1).all()
             assert len(set(block[place[run]])) == 1
+        for other in names:
+            if other <= name:
+                continue
+            assert not set(place) & set(places[other])
+            numbers = [set(parts[one]["block"].values.tolist()) for one in (name, other)]
+            assert not numbers[0] & numbers[1]
+            for i in place:  # within a block, the other part is more than a gap away
+                near = places[other][block[places[other]] == block[i]]
+                assert not near.size or np.abs(near - i).min() > gap
 
 
 def test_whole_blocks_spread_evenly_keep_their_numbers():
@@ -81,6 +91,51 @@ def test_two_blocks_are_both_cut_for_a_small_fraction():
     assert len(runs_of(parts["validation"].to_dataset())) == 2
 
 
+def test_a_test_part_is_spread_like_the_validation_part():
+    parts = split(node((20_000,)), validation_fraction=0.1, test_fraction=0.2, gap=40)
+    assert parts["test"].sizes["time"] == 4000
+    assert abs(parts["validation"].sizes["time"] - 2000) <= 10
+    for name in ("test", "validation"):
+        runs = runs_of(parts[name].to_dataset())
+        onsets = parts[name]["time"].values[[run.start for run in runs]]
+        assert len(runs) >= 5 and onsets[0] < 80 and onsets[-1] > 320  # of 400 s
+    blocks = split(node((30,) * 20), validation_fraction=0.1, test_fraction=0.2, gap=10)
+    sizes = {name: part.sizes["time"] for name, part in blocks.children.items()}
+    assert sizes == {"train": 14 * 30, "validation": 2 * 30, "test": 4 * 30}
+    without = split(node((20_000,)), validation_fraction=0.1, gap=40)
+    xr.testing.assert_identical(
+        without, split(node((20_000,)), validation_fraction=0.1, test_fraction=0.0, gap=40)
+    )
+
+
+def test_a_gap_can_be_a_time():
+    data = node((1000,))  # frames of 20 ms
+    whole = split(data, validation_fraction=0.2, gap=40)
+    for gap in (0.8 * pq.s, 790 * pq.ms, 800 * pq.ms):
+        found = split(data, validation_fraction=0.2, gap=gap)
+        assert found.identical(whole)  # 39.5 frames are 40, 40.000000001 are not 41
+
+
+def test_larger_than_memory_stays_lazy():
+    def never(*args, **kwargs):
+        raise AssertionError("the movie was read")
+
+    data = node((3000,)).drop_vars("stimulus")
+    movie = da.map_blocks(
+        never, chunks=((500,) * 6, 40, 40), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
+    data = data.assign(stimulus=(("time", "y", "x"), movie))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parts = split(data, validation_fraction=0.1, test_fraction=0.1, gap=40)
+    for part in parts.children.values():
+        assert part["stimulus"].chunks is not None
+        assert max(part["stimulus"].chunks[0]) <= 500
+    shown = node((3000,), shape=(3, 2))
+    lazy = split(shown.chunk(time=130), validation_fraction=0.1, gap=7)
+    xr.testing.assert_equal(lazy.load(), split(shown, validation_fraction=0.1, gap=7))
+
+
 def test_values_follow_their_time_and_repeats_stay():
     data = node((500,), n_repeats=3, shape=(2, 2)).drop_vars("block")
     parts = split(data, validation_fraction=0.2, gap=5)
@@ -101,5 +156,14 @@ def test_bad_input(make_node):
         split(make_node(), gap=0.5)
     with pytest.raises(ValueError, match=r"longest contiguous run has 30 frames.*gap=40"):
         split(make_node((30,)))
+    for fraction in (-0.1, 0.8, float("nan")):
+        with pytest.raises(ValueError, match=r"test_fraction=.*from 0 to below 0\.8, which"):
+            split(make_node(), validation_fraction=0.2, test_fraction=fraction)
+    with pytest.raises(ValueError, match=r"too short to split.*test_fraction=0\.1 with gap=40"):
+        split(make_node((30,)), test_fraction=0.1)
+    with pytest.raises(ValueError, match="gap is in mV; expected something in s"):
+        split(make_node(), gap=3 * pq.mV)
+    with pytest.raises(ValueError, match=r"gap=-1\.0"):
+        split(make_node(), gap=-1 * pq.s)
     with pytest.raises(TypeError, match="node is a list"):
         split([1])

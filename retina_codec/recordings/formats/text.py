@@ -1,20 +1,25 @@
-"""Folders of text files: frame marks, stimulus values, spike times, parameters -> neo objects."""
+"""Folders of text files: frame marks, stimulus values, spike times, parameters."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import neo
 import numpy as np
-import quantities as pq
+import xarray as xr
 
 from retina_codec._common.checks import nearest_names
+from retina_codec.recordings.assembly import Presentation, assemble
+from retina_codec.recordings.binning import checked_marks
+from retina_codec.recordings.formats.base import Format, Options, Read
 from retina_codec.recordings.nodes import chosen_cells
 from retina_codec.recordings.plan import FrozenNoise
+from retina_codec.recordings.spikes import SpikeTimes
+from retina_codec.stimuli.sources import open_movie
 
 MARKS = "frametimes_"
 STIMULUS = "stimulus_"
@@ -24,50 +29,87 @@ LAYOUT = "frametimes_<stem>.txt, stimulus_<stem>.txt and <stem>_C<id>.txt"
 
 
 @dataclass(frozen=True)
-class TextRecording:
-    """What a folder of text files holds."""
+class Parameters:
+    """Type and parameters of a stimulus, and the file that tells them (all empty without one)."""
 
-    segment: neo.Segment
-    stimulus: np.ndarray
-    plan: FrozenNoise | None
-    stimulus_type: str | None
-    parameters: dict[str, str]
+    stimulus_type: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    file: str = ""
+
+    def text_of(self, key: str) -> str:
+        """Value of `key` as it stands in the file; ValueError if there is none."""
+        if key not in self.values:
+            raise ValueError(f"{self.file} has no {key!r}; {nearest_names(key, self.values)}")
+        return self.values[key]
+    def whole_numbers(self, key: str) -> list[int]:
+        """Whole numbers of `key`: one, or one for each of several stimuli."""
+        words = self.text_of(key).split()
+        if not words or not all(re.fullmatch(r"[0-9]+", word) and int(word) > 0 for word in words):
+            raise ValueError(
+                f"{self.file}: {key} = {self.text_of(key)}; expected whole numbers of at least 1"
+            )
+        return [int(word) for word in words]
+
+    def decimals(self, key: str) -> list[float]:
+        """Numbers of `key` that are not negative."""
+        words = self.text_of(key).split()
+        if not words or not all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", word) for word in words):
+            raise ValueError(
+                f"{self.file}: {key} = {self.text_of(key)}; expected numbers of at least 0"
+            )
+        return [float(word) for word in words]
+
+    def describe(self, tree: xr.DataTree) -> None:
+        """Keep type and parameters with the recording."""
+        if self.stimulus_type is not None:
+            tree.attrs["stimulus_type"] = self.stimulus_type
+            tree.attrs["stimulus_parameters"] = json.dumps(self.values)
 
 
-def read_text_folder(
-    folder: Path,
-    *,
-    stimulus: str | os.PathLike[str] | None = None,
-    frame_times: str | os.PathLike[str] | None = None,
-    cells: Iterable[object] | None = None,
-) -> TextRecording:
-    """Read the folder: a neo.Segment (spike trains, event ``frames``), stimulus and plan."""
+def _recognises(path: Path) -> bool:
+    # An empty folder too: the reader then says what it misses.
+    return path.is_dir() and (any(path.glob("*.txt")) or not any(path.iterdir()))
+
+
+def _read(folder: Path, options: Options) -> Read:
+    """Read marks, stimulus, spikes and plan, and assemble them."""
+    names = file_names(folder)
+    marks_file = _the_file(folder, names, MARKS, options.frame_times, "frame_times", stem=None)
+    stem = marks_file.name.removeprefix(MARKS).removesuffix(".txt")
+    stimulus_file = _the_file(folder, names, STIMULUS, options.stimulus, "stimulus", stem=stem)
+    found = spike_files(folder, names, stem)
+    marks = read_column(marks_file, "frame_times")
+    spikes = read_spikes(found, options.cells)
+    values = read_column(stimulus_file, "stimulus")
+    taken = {marks_file.name, stimulus_file.name, *(path.name for path in found.values())}
+    parameters = read_parameters(folder, [n for n in names if n not in taken])
+    plan = _plan(parameters) if options.plan is None else options.plan
+    tree, notes = assemble(
+        spikes,
+        [Presentation(open_movie(values), checked_marks(marks), plan, options.frames)],
+        bin_width=options.bin_width,
+    )
+    parameters.describe(tree)
+    return tree, notes
+
+
+def file_names(folder: Path) -> list[str]:
+    """Names of the files of a folder, sorted; FileNotFoundError if there are none."""
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"path={str(folder)!r} is a file; a recording in text files expects the folder which "
+            "holds it"
+        )
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     if not names:
         raise FileNotFoundError(f"path={str(folder)!r} holds no files; expected {LAYOUT}")
-    marks_file = _the_file(folder, names, MARKS, frame_times, "frame_times", stem=None)
-    stem = marks_file.name.removeprefix(MARKS).removesuffix(".txt")
-    stimulus_file = _the_file(folder, names, STIMULUS, stimulus, "stimulus", stem=stem)
-    spike_files = _spike_files(folder, names, stem)
-    ids = chosen_cells(list(spike_files), cells)
+    return names
 
-    marks = read_column(marks_file, "frame_times")
-    trains = {name: _ascending(spike_files[name]) for name in ids}
-    values = read_column(stimulus_file, "stimulus")
-    taken = {marks_file.name, stimulus_file.name, *(path.name for path in spike_files.values())}
-    stimulus_type, parameters, plan = _parameters(folder, [n for n in names if n not in taken])
 
-    segment = neo.Segment(name=folder.name)
-    ends = [times[[0, -1]] for times in (marks, *trains.values()) if times.size]
-    start, stop = min(0.0, *(a for a, _ in ends)), max(b for _, b in ends) if ends else 0.0
-    for name, times in trains.items():
-        segment.spiketrains.append(
-            neo.SpikeTrain(
-                times * pq.s, t_start=start * pq.s, t_stop=stop * pq.s, name=name, id=name
-            )
-        )
-    segment.events.append(neo.Event(times=marks * pq.s, name="frames"))
-    return TextRecording(segment, values, plan, stimulus_type, parameters)
+def read_spikes(files: dict[str, Path], cells: Any) -> SpikeTimes:
+    """Spike times of the chosen cells, one file each."""
+    ids = chosen_cells(list(files), cells)
+    return SpikeTimes.from_trains({name: _ascending(files[name]) for name in ids})
 
 
 def _the_file(
@@ -109,7 +151,7 @@ def _the_file(
     return folder / found[0]
 
 
-def _spike_files(folder: Path, names: list[str], stem: str) -> dict[str, Path]:
+def spike_files(folder: Path, names: list[str], stem: str) -> dict[str, Path]:
     """Spike files by cell id, in the order of the ids' numbers."""
     stems: dict[str, dict[str, Path]] = {}
     for name in names:
@@ -173,31 +215,30 @@ def _ascending(path: Path) -> np.ndarray:
     return times
 
 
-def _parameters(
-    folder: Path, names: list[str]
-) -> tuple[str | None, dict[str, str], FrozenNoise | None]:
-    """Type and parameters of the stimulus, and its plan, from the one parameter file (if any)."""
-    found = {}
+def read_parameters(folder: Path, names: list[str]) -> Parameters:
+    """Type and parameters of the stimulus, from the one parameter file (if there is one)."""
+    found = []
     for name in names:
         if name.endswith(".txt") and not SPIKES.fullmatch(name):
             parsed = _parsed_parameters(folder / name)
             if parsed is not None:
-                found[name] = parsed
+                found.append(Parameters(*parsed, name))
     if len(found) > 1:
         raise ValueError(
-            f"path={str(folder)!r} holds several parameter files ({', '.join(found)}): leave only "
-            "that of this stimulus"
+            f"path={str(folder)!r} holds several parameter files "
+            f"({', '.join(parameters.file for parameters in found)}): leave only that of this "
+            "stimulus"
         )
-    if not found:
-        return None, {}, None
-    ((name, (stimulus_type, parameters)),) = found.items()
-    if stimulus_type != "FrozenNoise" and "FrozenFrames" not in parameters:
-        return stimulus_type, parameters, None
-    plan = FrozenNoise(
-        running_frames=_whole_number(parameters, "RunningFrames", name),
-        frozen_frames=_whole_number(parameters, "FrozenFrames", name),
+    return found[0] if found else Parameters()
+
+
+def _plan(parameters: Parameters) -> FrozenNoise | None:
+    if parameters.stimulus_type != "FrozenNoise" and "FrozenFrames" not in parameters.values:
+        return None
+    return FrozenNoise(
+        running_frames=parameters.whole_numbers("RunningFrames")[0],
+        frozen_frames=parameters.whole_numbers("FrozenFrames")[0],
     )
-    return stimulus_type, parameters, plan
 
 
 def _parsed_parameters(path: Path) -> tuple[str, dict[str, str]] | None:
@@ -211,13 +252,10 @@ def _parsed_parameters(path: Path) -> tuple[str, dict[str, str]] | None:
     return lines[0], {key.strip(): value.strip() for key, value in pairs}
 
 
-def _whole_number(parameters: dict[str, str], key: str, name: str) -> int:
-    if key not in parameters:
-        raise ValueError(
-            f"{name} describes frozen noise but has no {key!r}; {nearest_names(key, parameters)}"
-        )
-    if not re.fullmatch(r"[0-9]+", parameters[key]) or int(parameters[key]) < 1:
-        raise ValueError(
-            f"{name}: {key} = {parameters[key]}; expected a whole number of at least 1"
-        )
-    return int(parameters[key])
+TEXT = Format(
+    name="text",
+    expects=f"a folder with {LAYOUT}",
+    takes=("stimulus", "frame_times", "bin_width", "cells", "plan", "frames"),
+    recognises=_recognises,
+    read=_read,
+)
