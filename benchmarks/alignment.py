@@ -1,6 +1,6 @@
 """Verdicts of `check_alignment` on real, damaged and simulated recordings.
 
-    RETINA_CODEC_DATA=<folder> python benchmarks/alignment.py [--simulations N] [--seed S]
+    RETINA_CODEC_DATA=<folder> python benchmarks/alignment.py [--simulations N] [--damaged M]
 
 Prints one line a recording: the verdict, what was planted and what was found, and the seconds it
 took; then, over the simulated recordings (linear-nonlinear cells whose gain drifts by a factor of
@@ -58,7 +58,7 @@ def simulated(seed: int, *, shorter: float = 1.0) -> tuple[np.ndarray, np.ndarra
     """Movie, marks and spike times of a random clean recording of linear-nonlinear cells."""
     rng = np.random.default_rng([seed, 17])
     refresh = rng.choice([60.0, 75.0, 100.0])
-    n = int(shorter * refresh * rng.uniform(500, 1200))
+    n = int(shorter * refresh * rng.uniform(200, 600))
     size = int(rng.choice([1, 1, 4, 6]))
     n_cells = int(rng.integers(3, 12))
     if rng.random() < 0.5:
@@ -179,20 +179,20 @@ def real_recordings(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--damaged", type=int, default=30, help="simulations that are damaged")
     chosen = parser.parse_args()
     folder = os.environ.get("RETINA_CODEC_DATA")
     if folder:
         real_recordings(Path(folder))
     verdicts: Counter[str] = Counter()
     hits: Counter[str] = Counter()
-    for seed in range(chosen.seed, chosen.seed + chosen.simulations):
+    for seed in range(chosen.simulations):
         movie, marks, spikes = simulated(seed)
         found = check_alignment(node(movie, marks, spikes))
         verdicts[found.attrs["verdict"]] += 1
-        if found.attrs["verdict"] == "misaligned":
+        if found.attrs["verdict"] != "aligned":
             print(f"simulation {seed}, clean: {found.attrs['reason']}")
-        for kind in DAMAGES:
+        for kind in DAMAGES if seed < chosen.damaged else ():
             data = damaged(movie, marks, spikes, kind, seed)
             found = check_alignment(data)
             right = found_rightly(found, kind)
@@ -203,7 +203,7 @@ def main() -> None:
                     f"{found.attrs['verdict']}: {found.attrs['reason']}"
                 )
     print(f"{chosen.simulations} clean simulations: {dict(verdicts)}")
-    print("damage found: " + ", ".join(f"{k} {hits[k]}/{chosen.simulations}" for k in DAMAGES))
+    print("damage found as what it is: " + ", ".join(f"{k} {hits[k]}/{chosen.damaged}" for k in DAMAGES))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def numbers(column: dict[str, str], part: int = 0, split: str = r"[ /@]+") -> Co
     """One number of each entry of a column, such as the second of ``0.923 / 0.936``."""
     values = {}
     for cell, entry in column.items():
-        words = [word for word in re.split(split, entry.replace("(", " ").replace(")", " ")) if word]
+        words = [
+            word for word in re.split(split, entry.replace("(", " ").replace(")", " ")) if word
+        ]
         values[cell] = float(words[part].replace("+", "").replace("<", ""))
     return values
 
@@ -126,7 +128,7 @@ def full_field(folder: Path, counts: dict, scores: dict) -> None:
 
 
 def histogram_r(train: xr.Dataset, test: xr.Dataset, kernels: dict) -> dict[str, float]:
-    """The histogram nonlinearity on the raw average, as the README fits it."""
+    """Scores of the histogram nonlinearity on the raw average, as the README fits it."""
     lags = len(next(iter(kernels.values())))
 
     def drives(flicker: np.ndarray) -> np.ndarray:
@@ -162,9 +164,7 @@ def light_steps(folder: Path, facts: dict) -> None:
     compare("spikes at OFF", numbers(facts["gray / ON / gray / OFF"], 3), by_cell(found["n_off"]),
             0)  # fmt: skip
     compare("index", numbers(facts["index"]), by_cell(found["on_off_index"]), 4)
-    trials = psth(
-        recording, onsets=node["repeat_onset"].values, duration=5.95754, bin_width=0.05
-    )
+    trials = psth(recording, onsets=node["repeat_onset"].values, duration=5.95754, bin_width=0.05)
     compare("peak Hz", numbers(facts["peak Hz @ s"]), by_cell(trials["rate"].max("time")), 1)
     at = trials["rate"].idxmax("time") + 0.025
     compare("peak @ s", numbers(facts["peak Hz @ s"], 1), by_cell(at), 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import dask
@@ -195,7 +196,7 @@ def _frame_range(frames: tuple[int, int] | None, n_frames: int) -> tuple[int, in
 def _resolved(
     plan: Plan | str | None, movie: xr.DataArray, marks: np.ndarray, epochs: xr.Dataset | None
 ) -> Plan | None:
-    """The plan that was given, found in the stimulus, or told by epochs of a name."""
+    """Return the plan given, found in the stimulus, or told by epochs of a name."""
     if plan is None or isinstance(plan, FrozenNoise | RepeatedFrames):
         return plan
     if not isinstance(plan, str):
@@ -225,7 +226,7 @@ def _shown(movie: xr.DataArray, marks: np.ndarray) -> Frames:
     paused = np.append(paused, False)[:n_frames]
     ends[paused] = marks[:n_frames][paused] + mean
     cuts = [0, *(np.flatnonzero(paused[:-1]) + 1).tolist(), n_frames]
-    stretches = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    stretches = [slice(a, b) for a, b in pairwise(cuts)]
     return Frames(movie, marks[:n_frames], ends, stretches)
 
 
@@ -238,7 +239,7 @@ def _without_pauses(layout: Layout, shown: Frames) -> tuple[Layout, list[str]]:
     for _, run in layout.runs:
         inside = seams[(seams > run.start) & (seams < run.stop)].tolist()
         edges = [run.start, *inside, run.stop]
-        pieces += [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        pieces += [slice(a, b) for a, b in pairwise(edges)]
     whole = [
         (number, part)
         for number, part in layout.repeats
@@ -261,7 +262,7 @@ def _without_pauses(layout: Layout, shown: Frames) -> tuple[Layout, list[str]]:
 
 
 def counts_in(spikes: SpikeTimes, onsets: np.ndarray, ends: np.ndarray) -> Any:
-    """Counts (time, cell) of contiguous frames; a dask array where they are very many."""
+    """Count spikes (time, cell) in contiguous frames; a dask array where they are very many."""
     n_bins, n_cells = len(onsets), len(spikes)
     if n_bins * n_cells <= COUNTS_IN_MEMORY:
         return spikes.count(np.append(onsets, ends[-1]))
@@ -287,7 +288,7 @@ def _joined(parts: list[Any]) -> Any:
 def stimulus_part(movie: xr.DataArray, parts: Sequence[slice], time: xr.DataArray) -> xr.DataArray:
     """Frames of the movie, on the time of their node; a view where they are one stretch."""
     kept: dict[str, Any] = {
-        dim: movie.coords[dim].variable for dim in movie.dims[1:] if dim in movie.coords
+        str(dim): movie.coords[dim].variable for dim in movie.dims[1:] if dim in movie.coords
     }
     for name in FRAME_COORDINATES:
         if name in movie.coords:

@@ -9,6 +9,17 @@ from retina_codec._common.time import BIN_WIDTH_TOLERANCE
 
 # Real displays are late by half a frame or more; the jitter of recorded marks is about 1 %.
 LATE = 1.25
+# Frames of displays and bins of recordings; milliseconds read as seconds are far outside.
+PLAUSIBLE_WIDTH = (1e-4, 1.0)
+
+
+def require_plausible_width(usual: float, argument: str) -> None:
+    """Raise ValueError unless a display can have frames that follow each other so (s)."""
+    if not PLAUSIBLE_WIDTH[0] <= usual <= PLAUSIBLE_WIDTH[1]:
+        raise ValueError(
+            f"{argument}: frames follow each other every {usual:g} s (median), which those of no "
+            "display do; are these times in another unit? Give them in seconds, or say their unit"
+        )
 
 
 def checked_marks(marks: np.ndarray) -> np.ndarray:
@@ -50,6 +61,7 @@ def checked_bin_width(
 ) -> float:
     """Mean of the `intervals` (seconds) of `frames`, or the bin width given, if that agrees."""
     mean, median = float(intervals.mean()), float(np.median(intervals))
+    require_plausible_width(median, "frame_times")
     if abs(mean - median) > BIN_WIDTH_TOLERANCE * median:
         longest = int(np.argmax(intervals))
         raise ValueError(

@@ -14,7 +14,15 @@ import xarray as xr
 from neo.core.spiketrainlist import SpikeTrainList
 
 from retina_codec.recordings.assembly import Plan
-from retina_codec.recordings.recorded import Column, EpochTable, Recorded, Trace, trace_of, tree_of
+from retina_codec.recordings.recorded import (
+    Column,
+    EpochTable,
+    Recorded,
+    Trace,
+    precision_notes,
+    trace_of,
+    tree_of,
+)
 from retina_codec.recordings.spikes import SpikeTimes
 
 # Annotation of an event or epoch that holds the name it had before a writer changed it.
@@ -92,8 +100,9 @@ def recording_from_neo(
         duration(epoch) in seconds, label(epoch), source(epoch), the name of the epochs, and their
         array annotations. Arrays of more than 256 MB stay lazy (dask).
 
-        Segments whose clocks overlap (each starting at 0) are laid end to end: ``attrs["segments"]``
-        is a JSON list of the name of each and the shift, in seconds, that was added to its times.
+        Segments whose clocks overlap (each starting at 0) are laid end to end:
+        ``attrs["segments"]`` is a JSON list of the name of each and the shift, in seconds, that was
+        added to its times.
 
     Raises
     ------
@@ -163,7 +172,15 @@ def recorded_of(block: Any) -> list[Recorded]:
             f"block is a {type(block).__name__}; expected a neo.Block, a neo.Segment or a list of "
             "neo.SpikeTrain"
         )
-    return [Recorded(spikes_of(block))]
+    spikes = spikes_of(block)
+    return [Recorded(spikes, notes=precision_notes(_dtype(block), spikes.times))]
+
+
+def _dtype(trains: Any) -> np.dtype:
+    """Kind of number that the spike times were kept in."""
+    if isinstance(trains, SpikeTrainList) and getattr(trains, "_items", trains) is None:
+        return trains.multiplexed[1].dtype
+    return np.result_type(*{getattr(train, "dtype", np.dtype(np.float64)) for train in trains})
 
 
 def _recorded(segment: neo.Segment, argument: str = "block") -> Recorded:
@@ -175,12 +192,14 @@ def _recorded(segment: neo.Segment, argument: str = "block") -> Recorded:
     for signal in [*segment.analogsignals, *segment.irregularlysampledsignals]:
         for channel, name in enumerate(_channels(signal)):
             signals[_free(name, signals)] = partial(_trace, signal, channel)
+    spikes = spikes_of(segment.spiketrains, argument)
     return Recorded(
-        spikes_of(segment.spiketrains, argument),
+        spikes,
         events,
         [_table(_loaded(epoch)) for epoch in segment.epochs],
         signals,
         str(segment.name or ""),
+        precision_notes(_dtype(segment.spiketrains), spikes.times),
     )
 
 

@@ -1,4 +1,4 @@
-"""Frame marks that do not fit the number of frames: put right where the marks themselves say how."""
+"""Frame marks that do not fit the number of frames: put right where the marks tell how."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_NAMED = 5
 def fitted_marks(
     marks: np.ndarray, n_frames: int, pause_intervals: float
 ) -> tuple[np.ndarray, list[str]]:
-    """Marks for `n_frames` frames, and notes of what was done or is odd.
+    """Give marks for `n_frames` frames, and notes of what was done or is odd.
 
     Doubled marks are taken out, and lost ones laid into their gap, where their number is exactly
     what frames and marks differ by. Else marks stay as they are, and what looks doubled or lost is
@@ -30,8 +30,8 @@ def fitted_marks(
     if surplus > 1 and not gaps.size and surplus - doubled.size in (0, 1):
         kept = np.delete(marks, doubled)
         return kept, [
-            f"{doubled.size} frame marks are doubled ({_named(doubled)}) and were left out: without "
-            f"them there is one mark for each of the {n_frames} frames"
+            f"{doubled.size} frame marks are doubled ({_named(doubled)}) and were left out: "
+            f"without them there is one mark for each of the {n_frames} frames"
         ]
     n_lost = int(lost.sum())
     if surplus < 0 and not doubled.size and surplus + n_lost in (0, 1):

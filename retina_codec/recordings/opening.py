@@ -24,8 +24,8 @@ def open_recording(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
-    stimulus: str | os.PathLike[str] | None = None,
-    frame_times: str | os.PathLike[str] | None = None,
+    stimulus: Any = None,
+    frame_times: Any = None,
     bin_width: float | pq.Quantity | None = None,
     cells: Iterable[object] | None = None,
     mapping: Mapping[str, Any] | str | os.PathLike[str] | None = None,
@@ -37,35 +37,60 @@ def open_recording(
     Parameters
     ----------
     path : path
-        What to open, by format:
+        What to open. Formats are recognised by names and by what is inside:
 
+        ``"tree"``
+            ``.zarr`` or ``.nc`` of `save_recording`; opened lazily.
+        ``"nwb"``, ``"nix"``
+            NWB 2 and NIX: spike trains, events, epochs and movies, from any writer.
         ``"text"``
             a folder with ``frametimes_<stem>.txt`` (frame marks, seconds), ``stimulus_<stem>.txt``
             (one value a frame of a full-field movie), ``<stem>_C<id>.txt`` (spike times of a cell,
             ascending, seconds, on the clock of the marks), one number a line; and, where the
             stimulus has repeats, a parameter file: the type ``FrozenNoise``, then ``key = value``
             lines with ``RunningFrames`` and ``FrozenFrames``.
-        ``"tree"``
-            what `save_recording` wrote (``.zarr`` or ``.nc``); opened lazily.
-    format : {"text", "tree"}, optional
-        The format; recognised from `path` if not given.
-    stimulus, frame_times : path, optional
-        For ``"text"``: the files to use, in the folder or elsewhere, where names do not tell.
+        ``"text_steps"``, ``"text_gratings"``
+            such folders with pulses in ``stimulus.txt``, of light steps and of drifting gratings.
+        ``"baccus"``, ``"baccus_interneurons"``
+            HDF5 of the Baccus laboratory: ganglion cells; interneurons.
+        ``"open_retina"``
+            HDF5 of open-retina.
+        ``"matlab_binned"``
+            MATLAB with ``Stim``, ``SpCounts`` and ``dtStim``.
+        ``"mapped"``
+            any HDF5, netCDF, NPZ or MATLAB file, with a `mapping`.
+        ``"neo"``
+            any other file that neo reads and that holds spike trains.
+
+        ``docs/recordings.md`` has the layouts in full.
+    format : str, optional
+        The format, where it cannot be recognised, or is to be another one.
+    stimulus : path, array, mapping or a mapping of these, optional
+        The movie, where the file has none or several; as in `recording_from_neo` for neo, NWB and
+        NIX; the file to use for ``"text"``.
+    frame_times : str, path or array, optional
+        The frame marks, where names do not tell: the name of an event or channel, or a text file.
     bin_width : float or quantity, optional
-        Seconds. Must agree with the mean frame interval within 2 %, and takes its place
-        (``"text"``), or with the bin width of each node (``"tree"``).
+        Seconds. Must agree with the mean frame interval within 2 %, and takes its place; needed
+        where a file has no clock.
     cells : list of ids, optional
         Cells to keep, in this order.
-    mapping : mapping, optional
-        Which entry of a file is what, for formats without fixed names: none so far.
+    mapping : mapping or path of a YAML file, optional
+        Which entry of the file is what; see `retina_codec.recordings.formats.mapped`.
+    plan : FrozenNoise, RepeatedFrames or str, optional
+        The repeats in the stimulus; see `recording_from_neo`.
+    frames : (int, int), optional
+        First frame of the stimulus to use, and the one after the last.
 
     Returns
     -------
     xarray.DataTree
-        One node a part: ``train`` with stimulus(time, [color,] y, x), spike_count(time, cell) and
-        rate(time, cell) in Hz; for a stimulus with repeats ``test`` too, with
-        spike_count(repeat, time, cell). See `recording_from_neo`. The attrs of the root say how it
-        was made; where frames are left out or marks are late, ``attrs["notes"]`` says so.
+        One node a stimulus or part: ``train`` with stimulus(time, [color,] y, x),
+        spike_count(time, cell) and rate(time, cell) in Hz; for a stimulus with repeats ``test``
+        too, with spike_count(repeat, time, cell); potential(time, interneuron) in mV for
+        interneurons. ``spikes``, ``frames`` and ``epochs`` hold spike times, frame marks and
+        epochs. See `recording_from_neo`. The attrs of the root say how it was made; where frames
+        are left out or marks are late, ``attrs["notes"]`` says so.
 
     Raises
     ------
@@ -81,7 +106,8 @@ def open_recording(
     Warns
     -----
     UserWarning
-        About frames that are not used, and about late frame marks.
+        About frames that are not used, late, doubled or lost frame marks, pauses, spikes outside
+        the stimulus, and whatever a format leaves to be assumed.
 
     Examples
     --------

@@ -160,7 +160,7 @@ def layout_of(movie: xr.DataArray, n_marks: int, plan: FrozenNoise | RepeatedFra
 
 
 def require_one_mark_a_frame(n_frames: int, n_marks: int) -> None:
-    """Raise ValueError unless there is a mark a frame, and at most one more, which ends the last."""
+    """Raise ValueError unless there is a mark a frame, and at most one more, which ends it."""
     if n_marks - n_frames not in (0, 1):
         raise ValueError(
             f"stimulus has {n_frames} frames but frame_times has {n_marks} marks; expected one "

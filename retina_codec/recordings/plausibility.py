@@ -15,7 +15,7 @@ MICRO = (1e5, 1e7)
 
 
 def require_plausible(spikes: SpikeTimes, onset: float, end: float) -> list[str]:
-    """Notes on spikes that do not fit a stimulus from `onset` to `end` (seconds).
+    """Note spikes that do not fit a stimulus from `onset` to `end` (seconds).
 
     Raises
     ------
@@ -41,7 +41,7 @@ def require_plausible(spikes: SpikeTimes, onset: float, end: float) -> list[str]
                 "times in another unit than was read (seconds taken as milliseconds)? Give them "
                 "in seconds, or with their unit"
             )
-    last = float(max(spikes.of(number)[-1] for number in np.flatnonzero(np.diff(spikes.offsets))))
+    last = float(times.max())
     inside = float(np.mean((times >= onset) & (times < end)))
     after = float(np.mean(times >= end))
     longer = last / max(end, 1e-12)

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -25,6 +26,7 @@ from retina_codec.recordings.spikes import SpikeTimes
 from retina_codec.stimuli.sources import read_movie
 
 PULSE_LOW = 0.25  # of the height: a pulse is over below it, so that noise at the edge counts once
+COARSE = 1e-4  # s: spike times known no better than this are told
 SOURCE = "source"  # column of epochs: the name of the table they are from
 
 Trace = tuple[np.ndarray, np.ndarray]
@@ -59,6 +61,8 @@ class Recorded:
         values.
     name : str
         Name of the segment.
+    notes : list of str
+        What the reader is to be warned of.
     """
 
     spikes: SpikeTimes
@@ -66,6 +70,7 @@ class Recorded:
     tables: Sequence[EpochTable] = ()
     signals: Mapping[str, Callable[[], Trace]] = field(default_factory=dict)
     name: str = ""
+    notes: Sequence[str] = ()
 
     def marks(self, frame_times: Any) -> np.ndarray:
         """Frame marks: the named (or only) event, table of epochs or channel, or times as given."""
@@ -106,12 +111,23 @@ class Recorded:
         """All but the signals, on a clock that shows `seconds` more."""
         return replace(
             self,
-            spikes=SpikeTimes(
-                self.spikes.times + seconds, self.spikes.offsets, self.spikes.ids
-            ),
+            spikes=SpikeTimes(self.spikes.times + seconds, self.spikes.offsets, self.spikes.ids),
             events={name: times + seconds for name, times in self.events.items()},
             tables=[replace(table, start=table.start + seconds) for table in self.tables],
         )
+
+
+def precision_notes(dtype: np.dtype, times: np.ndarray) -> list[str]:
+    """Note on spike times (seconds) that were kept in numbers too coarse for them."""
+    if dtype != np.float32 or not times.size:
+        return []
+    step = float(np.spacing(np.float32(np.abs(times).max())))
+    if step < COARSE:
+        return []
+    return [
+        f"spike times are 32-bit numbers, which at {times.max():.6g} s are {1000 * step:.2g} ms "
+        "apart: spikes may be counted in a neighbouring bin"
+    ]
 
 
 def _given_marks(frame_times: Any) -> np.ndarray:
@@ -129,13 +145,13 @@ def _given_marks(frame_times: Any) -> np.ndarray:
 
 
 def trace_of(signal: neo.AnalogSignal | neo.IrregularlySampledSignal, channel: int) -> Trace:
-    """Times in seconds and values of one channel of a signal."""
+    """Give times in seconds and values of one channel of a signal."""
     times = np.asarray(signal.times.rescale("s").magnitude, dtype=np.float64)
     return times, np.asarray(signal.magnitude[:, channel], dtype=np.float64)
 
 
 def rising_edges(times: np.ndarray, values: np.ndarray, argument: str) -> np.ndarray:
-    """Times at which a trace of pulses rises through half its height, between samples (linear).
+    """Find when a trace of pulses rises through half its height, between samples (linear).
 
     A pulse ends below a quarter of the height; what wavers in between is the same pulse. A pulse
     that is under way at the first sample has no edge.
@@ -219,7 +235,16 @@ def tree_of(
     else:
         movie = read_movie(stimulus, "stimulus")
         shown = [Presentation(movie, part.marks(frame_times), plan, frames)]
-    return assemble(part.spikes, shown, epochs=part.epochs, **settings)
+    tree, notes = assemble(part.spikes, shown, epochs=part.epochs, **settings)
+    return tree, with_notes(tree, [*part.notes, *notes])
+
+
+def with_notes(tree: xr.DataTree, notes: Iterable[str]) -> list[str]:
+    """Put the notes, each once, into the attrs of the tree, and give them."""
+    notes = list(dict.fromkeys(notes))
+    if notes:
+        tree.attrs["notes"] = "; ".join(notes)
+    return notes
 
 
 def _is_by_name(stimulus: Any) -> bool:
@@ -344,24 +369,23 @@ def _tree_of_segments(
     spikes = _joined_spikes([part.spikes for part in parts])
     tables = [table for part in parts for table in part.tables]
     tree, notes = assemble(spikes, shown, epochs=joined_epochs(tables), **settings)
-    notes = list(dict.fromkeys(notes))
+    notes = [*(note for part in parts for note in part.notes), *notes]
     if not by_name:
         pieces = {name: tree[name].to_dataset() for name in names}
         width = _shared_width(list(pieces.values()), labels)
         rate_sd = settings["rate_sd"]
         if in_turn:
-            made, more = {"train": _runs(list(pieces.values()), width, rate_sd)}, []
+            made = {"train": _runs(list(pieces.values()), width, rate_sd)}
         else:
             repeats, more = _repeats(list(pieces.values()), labels, width, rate_sd)
             made = {"test": repeats}
-        notes += more
+            notes += more
         rest = {node.path: node.to_dataset() for node in tree.children.values()}
         kept = {path: node for path, node in rest.items() if path.strip("/") not in pieces}
         attrs = tree.attrs
         tree = xr.DataTree.from_dict({**{f"/{name}": node for name, node in made.items()}, **kept})
         tree.attrs = attrs
-    if notes:
-        tree.attrs["notes"] = "; ".join(notes)
+    notes = with_notes(tree, notes)
     tree.attrs["segments"] = json.dumps(
         [{"name": name, "shift": shift} for name, shift in zip(labels, shifts, strict=True)]
     )
@@ -369,14 +393,14 @@ def _tree_of_segments(
 
 
 def _marks_each(frame_times: Any, n_parts: int) -> list[Any]:
-    """What marks the frames of each segment: one of a list, or the same for all."""
+    """Give what marks the frames of each segment: one of a list, or the same for all."""
     if isinstance(frame_times, Mapping):
         raise TypeError(
             "frame_times is a mapping, but stimulus is not; expected a name, or a list of marks, "
             "one a segment"
         )
-    if not isinstance(frame_times, list | tuple) or (frame_times and np.isscalar(frame_times[0])
-                                                     and not isinstance(frame_times[0], str)):  # fmt: skip
+    is_list = isinstance(frame_times, list | tuple)
+    if not is_list or (frame_times and isinstance(frame_times[0], int | float | np.number)):
         return [frame_times] * n_parts
     if len(frame_times) != n_parts:
         raise ValueError(
@@ -387,7 +411,7 @@ def _marks_each(frame_times: Any, n_parts: int) -> list[Any]:
 
 
 def _same_cells(parts: Sequence[Recorded], labels: Sequence[str]) -> list[Recorded]:
-    """The segments with the cells of the first one, in its order; ValueError if one is missing."""
+    """Put the cells of all segments in the order of the first; ValueError if one is missing."""
     ids = parts[0].spikes.ids
     for part, label in zip(parts, labels, strict=True):
         for cell in sorted(set(ids) ^ set(part.spikes.ids)):
@@ -408,10 +432,10 @@ def clock_shifts(parts: Sequence[Recorded], marks: Sequence[np.ndarray]) -> list
     at least one, after the end of the segment before.
     """
     spans = [_span(part, own) for part, own in zip(parts, marks, strict=True)]
-    if all(a[1] <= b[0] for a, b in zip(spans[:-1], spans[1:], strict=True)):
+    if all(a[1] <= b[0] for a, b in pairwise(spans)):
         return [0.0] * len(parts)
     shifts = [0.0]
-    for (_, end), (begin, _) in zip(spans[:-1], spans[1:], strict=True):
+    for (_, end), (begin, _) in pairwise(spans):
         shifts.append(float(math.ceil(shifts[-1] + end + 1.0 - min(begin, 0.0))))
     return shifts
 
@@ -476,7 +500,7 @@ def _repeats(
 
 
 def _runs(pieces: Sequence[xr.Dataset], width: float, rate_sd: Any) -> xr.Dataset:
-    """Node of segments one after the other: spike_count(time, cell), each with blocks of its own."""
+    """Node of segments in turn: spike_count(time, cell), each with blocks of its own."""
     stimuli = [piece["stimulus"].drop_vars(["block", "time"]) for piece in pieces]
     shapes = [{dim: n for dim, n in one.sizes.items() if dim != "time"} for one in stimuli]
     for number, shape in enumerate(shapes):

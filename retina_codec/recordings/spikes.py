@@ -41,9 +41,7 @@ class SpikeTimes:
         return cls.checked(times, np.r_[0, np.cumsum(sizes)], list(trains))
 
     @classmethod
-    def checked(
-        cls, times: np.ndarray, offsets: np.ndarray, ids: Sequence[object]
-    ) -> SpikeTimes:
+    def checked(cls, times: np.ndarray, offsets: np.ndarray, ids: Sequence[object]) -> SpikeTimes:
         """Make them from flat arrays; ValueError says which cell or spike is bad."""
         times = np.asarray(times, dtype=np.float64)
         offsets = np.asarray(offsets, dtype=np.int64)
@@ -87,6 +85,8 @@ class SpikeTimes:
     @classmethod
     def from_dataset(cls, data: xr.Dataset | xr.DataTree) -> SpikeTimes:
         """Spike times of the node ``spikes`` of a recording."""
+        if isinstance(data, xr.DataTree):
+            data = data.to_dataset()
         sizes = np.asarray(data["n_spikes"].values, dtype=np.int64)
         return cls(
             np.asarray(data["spike_time"].values, dtype=np.float64),
@@ -116,7 +116,7 @@ class SpikeTimes:
         return len(self.ids)
 
     def of(self, number: int) -> np.ndarray:
-        """Times of the cell with this number (a view)."""
+        """Give the times of the cell with this number (a view)."""
         return self.times[self.offsets[number] : self.offsets[number + 1]]
 
     def select(self, cells: Iterable[object] | None) -> SpikeTimes:

@@ -74,7 +74,7 @@ def recording_to_neo(recording: xr.DataTree) -> neo.Block:
             )
         )
     if "frames" in recording.children:
-        marks = recording["frames"]["frame_time"].values
+        marks = recording["frames"].to_dataset()["frame_time"].values
         labels = np.arange(len(marks)).astype(str)
         segment.events.append(neo.Event(marks * pq.s, labels=labels, **_named(FRAMES)))
     if "epochs" in recording.children:
@@ -115,16 +115,16 @@ def spikes_in(recording: Any, argument: str = "recording") -> SpikeTimes:
             f"{argument} holds spike counts but no spike times (no node 'spikes'), which neo, NWB "
             "and NIX are made of: save it as .zarr or .nc"
         )
-    return SpikeTimes.from_dataset(recording["spikes"])
+    return SpikeTimes.from_dataset(recording["spikes"].to_dataset())
 
 
 def limits_of(recording: xr.DataTree, spikes: SpikeTimes) -> tuple[float, float]:
     """Begin (0 or before) and end of a recording: all spikes, marks and epochs lie within."""
     times = [spikes.times]
     if "frames" in recording.children:
-        times.append(recording["frames"]["frame_time"].values)
+        times.append(recording["frames"].to_dataset()["frame_time"].values)
     if "epochs" in recording.children:
-        epochs = recording["epochs"]
+        epochs = recording["epochs"].to_dataset()
         times += [epochs["start"].values, (epochs["start"] + epochs["duration"]).values]
     times = [one for one in times if one.size]
     begin, end = min(float(one.min()) for one in times), max(float(one.max()) for one in times)

@@ -8,6 +8,7 @@ milliseconds a part (of 32 MB, if all is read), leaves no file open for as long 
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,16 @@ import xarray as xr
 from retina_codec._common.checks import nearest_names
 from retina_codec.stimuli.found import Found, found_labelled
 
+# What zipfile and NumPy's reader of headers raise for a damaged .npz.
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    tokenize.TokenError,
+)
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".hdf", ".nc", ".zarr")
 
 
@@ -155,7 +166,7 @@ def _from_npz(place: _File) -> Found:
                 if name.endswith(".npy"):
                     with archive.open(name) as file:
                         layouts[name.removesuffix(".npy")] = _npy_layout(file)
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
+    except DAMAGED as error:
         raise place.unreadable(".npz file", error) from error
     name = place.chosen(layouts)
     layout, member = layouts[name], members[f"{name}.npy"]

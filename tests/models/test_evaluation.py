@@ -6,8 +6,8 @@ import torch
 import xarray as xr
 
 import retina_codec as rc
-from retina_codec.models.nonlinearities import HistogramNonlinearity
 from retina_codec._common.time import time_coordinate
+from retina_codec.models.nonlinearities import HistogramNonlinearity
 
 
 class Fixed(rc.models.RetinaModel):
@@ -148,7 +148,9 @@ def test_real_recording_histogram_nonlinearity(real_data):
         nonlinearity = HistogramNonlinearity(8, 1.0)
         nonlinearity.fit(drive / sd, counts)
         rate = nonlinearity(torch.from_numpy(drives(kernels, frozen) / sd).float())
-        return [np.corrcoef(a, b)[0, 1] for a, b in zip(rate.detach().numpy().T, psth.T, strict=True)]
+        return [
+            np.corrcoef(a, b)[0, 1] for a, b in zip(rate.detach().numpy().T, psth.T, strict=True)
+        ]
 
     r = [0.801, 0.686, 0.879, 0.772, 0.845, 0.873, 0.660, 0.806]
     np.testing.assert_allclose(scores(raw), r, atol=0.002)
@@ -204,8 +206,6 @@ def test_histogram_nonlinearity_is_linear_between_means():
 
 
 def test_a_histogram_model_is_saved_and_loaded(tmp_path):
-    model = rc.models.LN(
-        (1, 1), history=6, bin_width=0.01, cells=["b"], nonlinearity="histogram"
-    )
+    model = rc.models.LN((1, 1), history=6, bin_width=0.01, cells=["b"], nonlinearity="histogram")
     again = rc.load_model(model.save(tmp_path / "model"))
     assert again.fingerprint == model.fingerprint

@@ -358,11 +358,17 @@ def test_zero_cells_and_unknown_cells(tmp_path, held):
 
 
 def test_names_that_do_not_agree(tmp_path, held):
-    held["spikes/cell12"] = np.array([1.0])
-    refused(tmp_path, held, ValueError, "spikes has 12 cells .* but response 11 rows")
-    del held["spikes/cell12"]
     held["spikes/cell12"] = held.pop("spikes/cell11")
-    refused(tmp_path, held, ValueError, "name different cells.*'cell11'")
+    refused(tmp_path, held, ValueError, "spikes has no 'cell11'.*did you mean 'cell1")
+    unnamed = {k: v for k, v in held.items() if not k.startswith(("test/repeats", "train/stas"))}
+    unnamed["spikes/cell13"] = np.array([1.0])
+    refused(tmp_path, unnamed, ValueError, "response has 11 rows.*spikes: 12.*cannot be told")
+
+
+def test_cells_that_have_spikes_only_are_left_out(tmp_path, held):
+    held["spikes/cell12"] = np.array([4.0])
+    rec = opened(write(tmp_path / "a.h5", held))
+    assert list(rec["spikes"]["cell"].values) == CELLS
 
 
 def test_bin_width_must_agree(tmp_path, held):

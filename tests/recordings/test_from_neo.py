@@ -197,7 +197,7 @@ def test_bad_arguments(change, kind, words):
 def test_bad_segments():
     with pytest.raises(TypeError, match="block: item 0 is a float"):
         recording_from_neo([1.0], **GOOD)
-    with pytest.raises(TypeError, match="block is a dict; expected a neo.Block"):
+    with pytest.raises(TypeError, match=r"block is a dict; expected a neo.Block"):
         recording_from_neo({}, **GOOD)
     with pytest.raises(ValueError, match="block holds 0 segments"):
         recording_from_neo(neo.Block(), **GOOD)
@@ -244,9 +244,9 @@ def test_a_list_made_of_arrays_is_not_taken_apart(monkeypatch):
     monkeypatch.setattr(SpikeTrainList, "_spiketrains_from_array", refuse)
     made = neo.Segment()
     made.spiketrains = trains
-    for given in (trains, made):
+    for block in (trains, made):
         with pytest.warns(UserWarning, match="no spikes at all"):
-            found = recording_from_neo(given, **settings)
+            found = recording_from_neo(block, **settings)
         for node in ("train", "spikes"):
             xr.testing.assert_identical(found[node].to_dataset(), expected[node].to_dataset())
     names = multiplexed([10, 20], [1, 0], [0, 1], name=["x", "y"])
@@ -259,7 +259,7 @@ def test_bad_lists_made_of_arrays():
     stray = multiplexed([10, 20], [0, 9], [0, 1])
     with pytest.raises(ValueError, match="spike 1 is of channel 9, which is none of the 2"):
         recording_from_neo(stray, **GOOD)
-    with pytest.raises(ValueError, match="spike 1 of cell '0'.* comes after one at"):
+    with pytest.raises(ValueError, match=r"spike 1 of cell '0'.* comes after one at"):
         recording_from_neo(multiplexed([20, 10], [0, 0], [0]), **GOOD)
     with pytest.raises(ValueError, match="two spike trains have the cell id 'x'"):
         recording_from_neo(multiplexed([20, 30], [0, 1], [0, 1], name=["x", "x"]), **GOOD)
@@ -311,8 +311,8 @@ def test_frame_marks_from_an_analog_channel(irregular):
             recording_from_neo(made, stimulus=np.zeros(3), frame_times=signal)
         with pytest.raises(ValueError, match=r"frame_times='adc\[0\]' is constant"):
             recording_from_neo(made, stimulus=np.zeros(3), frame_times="adc[0]")
-    for given in ("trigger", signal) if irregular else ("adc[1]", signal[:, [1]]):
-        recording = recording_from_neo(made, stimulus=np.zeros(3), frame_times=given)
+    for marks in ("trigger", signal) if irregular else ("adc[1]", signal[:, [1]]):
+        recording = recording_from_neo(made, stimulus=np.zeros(3), frame_times=marks)
         np.testing.assert_allclose(recording["train"]["time"], [0.0995, 0.1995, 0.2995])
         assert recording["train"]["spike_count"].values[:, 0].tolist() == [2, 0, 1]
 
@@ -325,9 +325,7 @@ def test_frame_marks_from_epochs_and_epochs_are_kept():
         array_annotations={"direction": [0, 90, 180] * pq.deg, "kind": np.array(["x", "y", "z"])},
     )  # fmt: skip
     made.epochs.append(shown)
-    made.epochs.append(
-        neo.Epoch([0.5] * pq.s, durations=[1] * pq.s, labels=["dark"], name="light")
-    )
+    made.epochs.append(neo.Epoch([0.5] * pq.s, durations=[1] * pq.s, labels=["dark"], name="light"))
     recording = recording_from_neo(made, stimulus=np.zeros(3), frame_times="frames shown")
     assert recording["train"]["time"].values.tolist() == [0, 1, 2]
     epochs = recording["epochs"].to_dataset()
@@ -340,7 +338,7 @@ def test_frame_marks_from_epochs_and_epochs_are_kept():
     assert recording_from_neo(made, stimulus=np.zeros(3), frame_times=shown).identical(
         recording_from_neo(made, stimulus=np.zeros(3), frame_times=np.arange(3.0))
     )
-    with pytest.raises(ValueError, match="frame_times was not given, .* events frames, door"):
+    with pytest.raises(ValueError, match=r"frame_times was not given, .* events frames, door"):
         recording_from_neo(made, stimulus=np.zeros(3))
     with pytest.raises(ValueError, match="did you mean 'frames shown'"):
         recording_from_neo(made, stimulus=np.zeros(3), frame_times="frame shown")
@@ -372,7 +370,7 @@ def test_several_stimuli_of_one_segment_by_name():
         recording_from_neo(made, stimulus={"noise": noise}, frame_times="noise marks")
     with pytest.raises(ValueError, match="frame_times has no 'noise'; did you mean 'noises'"):
         recording_from_neo(made, stimulus={"noise": noise}, frame_times={"noises": marks})
-    with pytest.raises(ValueError, match="stimulus names .'frames'"):
+    with pytest.raises(ValueError, match=r"stimulus names .'frames'"):
         recording_from_neo(made, stimulus={"frames": noise}, frame_times={"frames": marks})
 
 
@@ -473,7 +471,7 @@ def test_quantities_against_plain_numbers():
             recording_from_neo(train, stimulus=np.zeros(100), frame_times=np.arange(100.0))
         assert "\n" not in str(error.value)
     train = neo.SpikeTrain(times * 1e-6, units="s", t_stop=1e9)
-    with pytest.raises(ValueError, match="fires .* times a second"):
+    with pytest.raises(ValueError, match=r"fires .* times a second"):
         recording_from_neo(train, stimulus=np.zeros(100), frame_times=np.arange(100.0))
 
 
@@ -481,3 +479,12 @@ def test_the_segment_given_is_not_changed():
     trains = [neo.SpikeTrain([0.5] * pq.s, t_stop=9, name="a")]
     recording_from_neo(trains, **GOOD)
     assert trains[0].segment is None
+
+
+def test_coarse_spike_times_are_told():
+    times = np.sort(np.random.default_rng(0).uniform(0, 4000, 300))
+    coarse = neo.SpikeTrain(times.astype(np.float32), units="s", t_stop=5000, dtype=np.float32)
+    settings = {"stimulus": np.zeros(400), "frame_times": np.arange(400.0) * 10}
+    with pytest.warns(UserWarning, match=r"spike times are 32-bit numbers, .* are 0\.24 ms apart"):
+        recording = recording_from_neo(coarse, **settings)
+    assert "32-bit" in recording.attrs["notes"]

@@ -37,9 +37,7 @@ def test_a_file_of_a_format_with_events(tmp_path):
                 found[node].to_dataset().to_array() if node == "frames" else 0,
                 expected[node].to_dataset().to_array() if node == "frames" else 0,
             )
-        xr.testing.assert_equal(
-            found["train"].to_dataset().load(), expected["train"].to_dataset()
-        )
+        xr.testing.assert_equal(found["train"].to_dataset().load(), expected["train"].to_dataset())
         assert found.attrs["source_format"] == "neo"
 
 
@@ -52,21 +50,19 @@ def test_plain_text_with_marks_in_a_file_beside(tmp_path):
     found = open_recording(
         tmp_path / "a.txt", format="neo", stimulus="levels.txt", frame_times="marks.txt"
     )
-    expected = recording_from_neo(
-        block(), stimulus=np.arange(10.0) % 3, frame_times=MARKS
-    )["train"]
+    expected = recording_from_neo(block(), stimulus=np.arange(10.0) % 3, frame_times=MARKS)["train"]
     np.testing.assert_array_equal(found["train"]["spike_count"], expected["spike_count"])
     np.testing.assert_array_equal(found["train"]["stimulus"], expected["stimulus"])
-    with pytest.raises(ValueError, match="frame_times='nix.txt' is no event.* it holds none"):
+    with pytest.raises(ValueError, match=r"frame_times='nix.txt' is no event.* it holds none"):
         open_recording(tmp_path / "a.txt", format="neo", stimulus=MOVIE, frame_times="nix.txt")
-    with pytest.raises(FileNotFoundError, match="stimulus='no.txt' does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"stimulus='no.txt' does not exist"):
         open_recording(tmp_path / "a.txt", format="neo", stimulus="no.txt", frame_times=MARKS)
 
 
 def test_the_example_format_of_neo_is_recognised(tmp_path):
     # its contents are made up by neo whatever is in the file: three units, two segments
     (tmp_path / "a.fake").write_text("anything")
-    with pytest.raises(ValueError, match="stimulus was not given, and .* holds no movie"):
+    with pytest.raises(ValueError, match=r"stimulus was not given, and .* holds no movie"):
         open_recording(tmp_path / "a.fake")
     (held,) = neo.io.ExampleIO(str(tmp_path / "a.fake")).read(lazy=False)
     first = held.segments[0]
@@ -105,7 +101,9 @@ def test_nothing_is_unpickled(tmp_path, suffix, format):
 
 def test_what_neo_cannot_read(tmp_path):
     (tmp_path / "a.plx").write_bytes(b"no plexon file")
-    with pytest.raises(OSError, match=r"cannot be read by neo \(PlexonIO: .*check that the file") as error:
+    with pytest.raises(
+        OSError, match=r"cannot be read by neo \(PlexonIO: .*check that the file"
+    ) as error:
         open_recording(tmp_path / "a.plx", stimulus=MOVIE)
     assert "\n" not in str(error.value)
     (tmp_path / "a.unknown").write_text("x")

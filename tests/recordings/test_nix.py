@@ -1,5 +1,7 @@
 """NIX: files of neo opened, recordings written and opened again, bad files."""
 
+import sys
+
 import h5py
 import neo
 import numpy as np
@@ -57,6 +59,25 @@ def test_a_file_of_neo_is_what_neo_reads(tmp_path, units):
         xr.testing.assert_identical(found[node].to_dataset(), expected[node].to_dataset())
     assert found["epochs"]["direction"].attrs["units"] == "deg"
     assert open_recording(path, stimulus=MOVIE)["train"].identical(found["train"])  # the only event
+
+
+def test_coarse_spike_times_are_told(tmp_path):
+    segment = neo.Segment(name="s")
+    times = np.sort(RNG.uniform(0, 4000, 300)).astype(np.float32)
+    train = neo.SpikeTrain(times, units="s", t_stop=5000, dtype=np.float32, name="a")
+    segment.spiketrains.append(train)
+    path = written(tmp_path / "a.nix", segment)
+    with pytest.warns(UserWarning, match="32-bit numbers"):
+        open_recording(path, stimulus=np.zeros(400), frame_times=np.arange(400.0) * 10)
+
+
+def test_what_is_needed_to_write(tmp_path, monkeypatch):
+    for name, needed in (("a.nix", "nixio"), ("a.nwb", "pynwb")):
+        monkeypatch.setitem(sys.modules, needed, None)
+        with pytest.raises(ImportError, match=f"needs {needed}; install it with") as error:
+            save_recording(saved_recording(), tmp_path / name)
+        assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_channel_with_pulses(tmp_path):
@@ -267,7 +288,7 @@ def test_double_ids_and_nothing_of_neo(tmp_path):
     path = written(tmp_path / "a.nix", segment)
     with pytest.raises(ValueError, match="two spike trains have the cell id 'C1'"):
         open_recording(path, stimulus=MOVIE)
-    with pytest.raises(ValueError, match="stimulus was not given, and .* holds no movie"):
+    with pytest.raises(ValueError, match=r"stimulus was not given, and .* holds no movie"):
         open_recording(written(tmp_path / "b.nix", segment_of()))
     with h5py.File(tmp_path / "c.nix", "w") as file:
         file["a"] = 1

@@ -128,7 +128,7 @@ def test_several_movies_are_nodes_by_name(tmp_path):
     np.testing.assert_array_equal(recording["bars"]["stimulus"], MOVIE[8:])
     one = open_recording(path, stimulus="noise")
     np.testing.assert_array_equal(one["train"]["stimulus"], MOVIE[:8])
-    with pytest.raises(ValueError, match="frame_times was given, .* several movies"):
+    with pytest.raises(ValueError, match=r"frame_times was given, .* several movies"):
         open_recording(path, frame_times="noise")
 
 
@@ -181,6 +181,48 @@ def test_images_shown_by_number(tmp_path):
     np.testing.assert_array_equal(train["stimulus"], MOVIE[:3][numbers])
 
 
+def test_a_series_shown_by_number(tmp_path):
+    # as older versions of the format have it
+    file = new_file()
+    file.add_stimulus_template(presented(MOVIE[:3], timestamps=[0.0, 1.0, 2.0]))
+    path = written(file, tmp_path / "a.nwb")
+    numbers = np.array([2, 0, 1, 0] * 5)
+    with h5py.File(path, "r+") as opened:
+        shown = opened["stimulus/presentation"].create_group("shown")
+        shown["data"], shown["timestamps"] = numbers, MARKS
+        shown["indexed_timeseries"] = h5py.SoftLink("/stimulus/templates/noise")
+    train = open_recording(path)["train"]
+    np.testing.assert_array_equal(train["stimulus"], MOVIE[:3][numbers])
+    with h5py.File(path, "r+") as opened:
+        opened["stimulus/presentation/shown/data"][4] = 3
+    with pytest.raises(ValueError, match=r"shows frames 0\.\.3 of 3; the file is damaged"):
+        open_recording(path)
+
+
+def test_a_full_field_series(tmp_path):
+    file = new_file()
+    values = RNG.normal(size=20)
+    file.add_stimulus(pynwb.TimeSeries(name="light", data=values, timestamps=MARKS, unit="V"))
+    train = open_recording(written(file, tmp_path / "a.nwb"))["train"]
+    assert train["stimulus"].shape == (20, 1, 1)
+    np.testing.assert_array_equal(train["stimulus"].values.ravel(), values.astype(np.float32))
+    assert train["stimulus"].attrs["units"] == "V"
+
+
+def test_a_movie_with_a_conversion_and_no_timing(tmp_path):
+    file = new_file()
+    file.add_stimulus(presented())
+    path = written(file, tmp_path / "a.nwb")
+    with h5py.File(path, "r+") as opened:
+        series = opened["stimulus/presentation/noise"]
+        series["data"].attrs["conversion"], series["data"].attrs["offset"] = 2.0, 0.5
+        del series["timestamps"]
+    train = open_recording(path, frame_times=MARKS)["train"]
+    np.testing.assert_allclose(train["stimulus"], 2 * MOVIE + 0.5, rtol=1e-6)
+    with pytest.raises(ValueError, match="'noise' has neither timestamps nor a rate; name"):
+        open_recording(path)
+
+
 def test_events_and_channels_as_frame_marks(tmp_path):
     file = new_file()
     file.add_acquisition(
@@ -207,9 +249,9 @@ def test_events_and_channels_as_frame_marks(tmp_path):
     (tmp_path / "marks.txt").write_text("".join(f"{mark!r}\n" for mark in MARKS.tolist()))
     train = open_recording(path, stimulus="movie.npy", frame_times="marks.txt")["train"]
     np.testing.assert_array_equal(train["time"], MARKS)
-    with pytest.raises(ValueError, match="frame_times was not given, .* events frames, flips"):
+    with pytest.raises(ValueError, match=r"frame_times was not given, .* events frames, flips"):
         open_recording(path, stimulus="movie.npy")
-    with pytest.raises(ValueError, match="frame_times='flip' is no event.*did you mean 'flips'"):
+    with pytest.raises(ValueError, match=r"frame_times='flip' is no event.*did you mean 'flips'"):
         open_recording(path, stimulus="movie.npy", frame_times="flip")
     with pytest.raises(ValueError, match="holds no movie in stimulus/presentation"):
         open_recording(path, frame_times="frames")

@@ -374,7 +374,7 @@ def test_an_unknown_format_names_the_known_ones(text_folder):
 
 def test_bad_arguments(text_folder):
     folder = text_folder()
-    with pytest.raises(ValueError, match="mapping was given, but format 'text' .* takes only"):
+    with pytest.raises(ValueError, match=r"mapping was given, but format 'text' .* takes only"):
         open_recording(folder, format="text", mapping={"spikes": "units"})
     with pytest.raises(
         ValueError, match=r"cells: no cell 'C11'; did you mean 'C1'\? choices: C1, C2, C10"

@@ -74,9 +74,7 @@ def segment(epochs=()):
     made.spiketrains.append(neo.SpikeTrain(np.sort(times) * pq.s, t_stop=9, name="a"))
     for start, duration, label in epochs:
         made.epochs.append(
-            neo.Epoch(
-                np.array(start) * pq.s, durations=np.array(duration) * pq.s, labels=label
-            )
+            neo.Epoch(np.array(start) * pq.s, durations=np.array(duration) * pq.s, labels=label)
         )
     return made
 
@@ -100,9 +98,7 @@ def test_plans_that_say_the_same_give_the_same(frames):
         plan=RepeatedFrames(starts=(100, 300), n_frames=100),
     )
     table = ([1.002, 2.5, 3.001], [1.0, 0.3, 1.0], ["frozen", "pause", "frozen"])
-    epochs = recording_from_neo(
-        segment([table]), stimulus=frames, frame_times=MARKS, plan="frozen"
-    )
+    epochs = recording_from_neo(segment([table]), stimulus=frames, frame_times=MARKS, plan="frozen")
     assert found["test"].identical(told["test"]) and found["train"].identical(told["train"])
     assert epochs["test"].identical(told["test"])
     assert found["test"]["spike_count"].shape == (2, 100, 1)

@@ -76,7 +76,10 @@ def test_steps_that_are_no_whole_frames(steps_folder):
     ("pulses", "words"),
     [
         (2 + np.arange(10) * 0.5, "10 pulses; expected whole trials of 4"),
-        (2 + np.cumsum([0, *[0.5, 0.25] * 2, 0.5, 0.4, *[0.5, 0.25] * 2, 0.5]), "step 1 of trial 1 l"),
+        (
+            2 + np.cumsum([0, *[0.5, 0.25] * 2, 0.5, 0.4, *[0.5, 0.25] * 2, 0.5]),
+            "step 1 of trial 1",
+        ),
         ([2, 2.5, 2.5, 3.25], "mark 2 .* repeats mark 1"),
     ],
 )

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from retina_codec.recordings.alignment.decoding import SWITCH, Story, Stretch, decode
+from retina_codec.recordings.alignment.decoding import Story, Stretch, decode
 from retina_codec.recordings.alignment.drift import Line, fitted_line, peaks
-from retina_codec.recordings.alignment.drive import Design, lag_basis
+from retina_codec.recordings.alignment.drive import Design, kept_places, lag_basis
 from retina_codec.recordings.alignment.findings import Finding
 from retina_codec.recordings.alignment.model import (
     CALIBRATION_SECONDS,
@@ -22,9 +22,11 @@ from retina_codec.recordings.alignment.sequence import Sequence
 
 HISTORY_SECONDS = 0.4
 LOCAL_SECONDS = 20.0
-# Nats by which "follows" and "follows nothing" must differ over the whole recording, so that a
-# wrong quarter of it would show (two switches, with a reserve for scatter).
-LEAST_TOTAL = 4 * 2.5 * SWITCH
+# A stretch shows that "follows" and "follows nothing" tell apart by two prices of a change, with a
+# reserve for scatter; a quarter of the recording must show.
+PRICES = 2.5
+LEAST_SHARE = 0.25
+# Nats that the spikes follow anything at all.
 LEAST_FOLLOWED = 60.0
 SEGMENT_NATS = 60.0
 MOST_SEGMENTS = 200
@@ -68,28 +70,34 @@ def check_sequence(
         local=max(8 * history, min(round(LOCAL_SECONDS / data.bin_width), n // 8)),
         pieces=tuple(max(1, round(s / data.bin_width)) for s in CALIBRATION_SECONDS),
     )
-    design = Design(data.movie, data.runs, lag_basis(history, data.movie.shape[1]))
-    enough = n >= 40 * history and data.counts.any() and data.movie.any()
-    if not enough or design.known().sum() < 20 * history:
+    longest = max(run.stop - run.start for run in data.runs)
+    if n < 40 * history or longest < 2 * history or not (data.counts.any() and data.movie.any()):
         return _nothing(data, segment, _too_little(data, history))
-    away = _whole_offset(data, history)
+    places = kept_places(data.movie, data.runs, data.counts, history)
+    movie = np.ascontiguousarray(data.movie[:, places])
+    design = Design(movie, data.runs, lag_basis(history, len(places)))
+    away = _whole_offset(data, movie, history)
     found = None if away else reference_model(design, data.counts, scale)
     if found is None:
+        # Places are kept by spikes at their own time: these may lie elsewhere.
+        if away is None and len(places) < data.movie.shape[1]:
+            away = _whole_offset(data, data.movie, history)
         return _nothing(data, segment, _no_reference(data), away)
     story, line = _best_story(found, n, data.bin_width)
     followed = _evidence_along(found, story)
     difference = float((found.expected - found.expected_not).sum())
-    if followed < LEAST_FOLLOWED or difference < LEAST_TOTAL:
+    least = PRICES * found.switch / LEAST_SHARE
+    if followed < LEAST_FOLLOWED or difference < least:
         reason = (
             f"the spikes carry too little evidence: {followed:.0f} nats that they follow the "
             f"stimulus, and {difference:.0f} nats between following and not, of which "
-            f"{LEAST_TOTAL:.0f} are needed to see a wrong quarter of the recording"
+            f"{least:.0f} are needed to see a wrong quarter of the recording"
         )
         return _nothing(data, segment, reason)
     zero = round(story.lag[np.flatnonzero(story.follows)[0]])
     alarms = _findings(data, found, story, line, zero)
     per_frame = difference / n
-    shortest = 2.5 * SWITCH / per_frame
+    shortest = PRICES * found.switch / per_frame
     smallest = _smallest_visible_shift(found, story)
     length = segment or int(
         max(np.clip(SEGMENT_NATS / per_frame, 1 / data.bin_width, n // 12), n // MOST_SEGMENTS, 4)
@@ -114,16 +122,18 @@ def check_sequence(
 
 def _best_story(found: Followed, n: int, bin_width: float) -> tuple[Story, Line | None]:
     """Most likely story, around a line if clocks that drift explain the lags better."""
-    story = decode(found.evidence, found.shifts)
+    story = decode(found.evidence, found.shifts, switch=found.switch)
     line = fitted_line(found.evidence, found.shifts)
     if line is None:
         return story, None
     rise = abs(line.slope) * n
     allowed = max(WANDER_FRAMES, WANDER_SECONDS / bin_width)
-    if rise < allowed or line.gain < SWITCH or abs(line.slope) < DRIFT_Z * line.slope_error:
+    if rise < allowed or line.gain < found.switch or abs(line.slope) < DRIFT_Z * line.slope_error:
         return story, None
-    drifting = decode(found.evidence, found.shifts, base=line.at(np.arange(n)))
-    return (drifting, line) if drifting.score > story.score + SWITCH / 2 else (story, None)
+    drifting = decode(
+        found.evidence, found.shifts, switch=found.switch, base=line.at(np.arange(n))
+    )
+    return (drifting, line) if drifting.score > story.score + found.switch / 2 else (story, None)
 
 
 def _evidence_along(found: Followed, story: Story) -> float:
@@ -147,7 +157,7 @@ def _smallest_visible_shift(found: Followed, story: Story) -> int:
             own = found.evidence[follows[inside], place[inside]]
             other = found.evidence[follows[inside], moved[inside]]
             losses.append(float((own - other).mean(dtype=np.float64)))
-        if losses and min(losses) * len(story.lag) / 4 >= 1.5 * SWITCH:
+        if losses and min(losses) * len(story.lag) * LEAST_SHARE >= 1.5 * found.switch:
             return shift
     return 0
 
@@ -418,11 +428,11 @@ def _no_reference(data: Sequence) -> str:
     )
 
 
-def _whole_offset(data: Sequence, history: int) -> Finding | None:
+def _whole_offset(data: Sequence, movie: np.ndarray, history: int) -> Finding | None:
     """Spikes that follow a lag which no retina has, throughout."""
     if len(data.runs) > 1:
         return None
-    found = lag_of_recording(data.movie, data.counts, history=history, bin_width=data.bin_width)
+    found = lag_of_recording(movie, data.counts, history=history, bin_width=data.bin_width)
     if found is None or -1 <= found[0] <= history:
         return None
     seconds = found[0] * data.bin_width

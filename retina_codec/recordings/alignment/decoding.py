@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-# Price in calibrated nats of a sudden change (a jump of the lag, or to and from "follows nothing"):
-# spikes that follow fake one at a given frame with a probability of about exp(-SWITCH).
+# Least price in calibrated nats of a sudden change (a jump of the lag, or to and from "follows
+# nothing"): spikes that follow fake one at a given frame with a probability of about exp(-SWITCH).
 SWITCH = 22.0
-# Price of a step of the lag by 1 / FINE frame, with which latencies wander.
-STEP = 8.0
+# Price of a step of the lag by 1 / FINE frame, with which latencies wander, over that of a jump.
+STEP_SHARE = 0.36
 FINE = 4
 # Steps of the dynamic program at most; frames are taken together.
 MOST_STEPS = 10_000
@@ -59,13 +59,15 @@ def decode(
     evidence: np.ndarray,
     shifts: np.ndarray,
     *,
+    switch: float = SWITCH,
     base: np.ndarray | None = None,
     start: float | None = None,
 ) -> Story:
     """Path of the lag through `evidence` (frame, shift), which must be in calibrated nats.
 
     Dynamic programming (Viterbi, IEEE Trans. Inf. Theory 13:260, 1967) over lags of 1 / FINE frame
-    and the state "follows nothing" of evidence 0. Sudden changes cost SWITCH, small steps STEP.
+    and the state "follows nothing" of evidence 0. Sudden changes cost `switch`, steps to the next
+    lag a share of it.
     `base` (frame,) is a lag that costs nothing: the path is one around it. From a lag of about
     `start`, if given, the path begins; all else is a sudden change.
     """
@@ -81,9 +83,9 @@ def decode(
     steps = np.concatenate([steps, np.zeros((len(steps), 1))], axis=1)
     initial = np.zeros(steps.shape[1])
     if start is not None:
-        initial[:-1] = np.where(np.abs(fine - start) <= 0.5, 0.0, -SWITCH)
-        initial[-1] = -SWITCH
-    states, score = _best_path(steps, initial)
+        initial[:-1] = np.where(np.abs(fine - start) <= 0.5, 0.0, -switch)
+        initial[-1] = -switch
+    states, score = _best_path(steps, initial, switch)
 
     nothing = len(fine)
     lag = np.full(n, np.nan)
@@ -124,27 +126,30 @@ def _moved(steps: np.ndarray, offset: np.ndarray) -> np.ndarray:
     return np.where(inside, found, 0.0)
 
 
-def _best_path(steps: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, float]:
+def _best_path(
+    steps: np.ndarray, initial: np.ndarray, switch: float
+) -> tuple[np.ndarray, float]:
     """State of each step (the last column is "nothing"), and the score of the path."""
     n, n_states = steps.shape
     came_from = np.empty((n, n_states), dtype=np.int32)
     own = np.arange(n_states)
+    step = STEP_SHARE * switch
     score = initial + steps[0]
     for t in range(1, n):
         lags = score[:-1]
         source = own.copy()
         reached = score.copy()
-        up = lags[:-1] - STEP
+        up = lags[:-1] - step
         better = up > reached[1:-1]
         reached[1:-1][better] = up[better]
         source[1:-1][better] = own[:-2][better]
-        down = lags[1:] - STEP
+        down = lags[1:] - step
         better = down > reached[:-2]
         reached[:-2][better] = down[better]
         source[:-2][better] = own[1:-1][better]
         best = int(score.argmax())
-        better = score[best] - SWITCH > reached
-        reached[better] = score[best] - SWITCH
+        better = score[best] - switch > reached
+        reached[better] = score[best] - switch
         source[better] = best
         came_from[t] = source
         score = reached + steps[t]
@@ -196,3 +201,10 @@ def calibrate(
         z = (e - slope * x)[informed] / np.sqrt(v[informed])
         found.append((1.4826 * float(np.median(np.abs(z - np.median(z))))) ** 2)
     return Calibration(dispersion=max(found), slope=slope)
+
+
+def largest_excursions(rows: np.ndarray) -> np.ndarray:
+    """Largest sum over any contiguous stretch of each row (Kadane)."""
+    sums = np.cumsum(rows, axis=1, dtype=np.float64)
+    before = np.minimum.accumulate(np.c_[np.zeros(len(rows)), sums[:, :-1]], axis=1)
+    return (sums - before).max(axis=1)

@@ -14,9 +14,11 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import isotonic_regression
 
-# Places that the movie is pooled to at most, and numbers of the filter of a cell at most.
-MOST_PLACES = 64
-MOST_NUMBERS = 256
+# Places that the movie is pooled to at most, and those of them that are kept.
+MOST_PLACES = 144
+MOST_KEPT = 12
+# Numbers of the filter of a cell at most, and functions of time at each place at least.
+MOST_NUMBERS = 360
 LEAST_FUNCTIONS = 8
 # Numbers held in double precision at a time: bounds the memory for long movies (32 MB).
 CHUNK_NUMBERS = 2**22
@@ -162,6 +164,28 @@ class Design:
             values = (design @ flat).reshape(-1, n_folds, n_cells)
             found[:, part] = values.transpose(1, 0, 2)
         return found
+
+
+def kept_places(movie: np.ndarray, runs: list[slice], counts: np.ndarray, history: int) -> np.ndarray:
+    """Numbers of the places, at most `MOST_KEPT`, whose light the spikes depend on most.
+
+    By the largest entry of the spike-triggered average in a coarse basis, in standard errors, over
+    cells and lags. What is kept for nothing costs power, not truth.
+    """
+    n_places = movie.shape[1]
+    if n_places <= MOST_KEPT:
+        return np.arange(n_places)
+    design = Design(movie, runs, lag_basis(history, MOST_NUMBERS))
+    centred = (counts - counts.mean(axis=0)).astype(np.float32)
+    products = np.zeros((design.n_numbers, counts.shape[1]))
+    squares = np.zeros(design.n_numbers)
+    for part, rows in design.blocks():
+        products += rows.T @ centred[part]
+        squares += np.einsum("tk,tk->k", rows, rows)
+    spread = np.sqrt(np.outer(squares / len(movie), np.maximum(counts.sum(axis=0), 1)))
+    z = np.abs(products) / np.maximum(spread, 1e-12)
+    strongest = z.reshape(n_places, -1).max(axis=1)
+    return np.sort(np.argsort(-strongest, kind="stable")[:MOST_KEPT])
 
 
 def fitted_filters(

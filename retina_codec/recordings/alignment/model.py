@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from retina_codec.recordings.alignment.decoding import (
+    SWITCH,
     Calibration,
     Story,
     calibrate,
     decode,
     fine_shifts,
+    largest_excursions,
 )
 from retina_codec.recordings.alignment.drive import Design, cross_fitted_rates, rates_of_parts
 from retina_codec.recordings.alignment.evidence import (
@@ -37,6 +39,9 @@ FIRST_DISPERSION = 2.0
 MOST_COMPARED = 400_000
 MOST_ROUNDS = 2
 CALIBRATION_SECONDS = (2.0, 8.0)
+# Places far apart at which spikes and rates are compared to learn what coincidences do.
+N_COINCIDENCES = 24
+COINCIDENCE_MARGIN = 1.3
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Followed:
     expected_not: np.ndarray  # (frame,): the same, if they follow nothing (negative)
     relative: np.ndarray  # (frame, cell): relative model rate q
     calibration: Calibration
+    switch: float  # price of a sudden change, calibrated nats
 
 
 def candidate_parts(n_labels: int) -> list[np.ndarray]:
@@ -198,6 +204,7 @@ def judged(
         at_lag[follows], expected[follows], variance[follows], widths=scale.pieces
     )
     dispersion = calibration.dispersion
+    switch = max(SWITCH, coincidences(counts, means, logs, extra, runs, scale) / dispersion)
     return Followed(
         evidence=evidence / np.float32(dispersion),
         shifts=scale.shifts,
@@ -205,7 +212,39 @@ def judged(
         expected_not=expected_not / dispersion,
         relative=1 + extra,
         calibration=calibration,
+        switch=switch,
     )
+
+
+def coincidences(
+    counts: np.ndarray,
+    means: np.ndarray,
+    log_ratio: np.ndarray,
+    excess: np.ndarray,
+    runs: list[slice],
+    scale: Scale,
+) -> float:
+    """Evidence in raw nats that a stretch collects where spikes and rates have nothing in common.
+
+    Cells that fire together in rare events make large evidence by coincidence, far more than
+    independent spikes would. Rates are compared with spikes from far away in the recording; of the
+    largest stretch of each comparison the 90th percentile counts, with a margin (a plan may repeat
+    its frames, so that a few comparisons are true).
+    """
+    n = len(counts)
+    length = min(run.stop - run.start for run in runs)
+    found = []
+    for k in range(N_COINCIDENCES):
+        # Fractions of the golden ratio never fall on a period.
+        away = int((0.05 + 0.9 * ((k + 1) * 0.6180339887 % 1)) * n)
+        if len(runs) > 1 and min(away % length, -away % length) <= scale.max_shift:
+            continue
+        moved = np.einsum("tc,tc->t", counts, np.roll(log_ratio, away, axis=0))
+        moved -= np.einsum("tc,tc->t", means, np.roll(excess, away, axis=0))
+        found.append(moved)
+    if not found:
+        return 0.0
+    return COINCIDENCE_MARGIN * float(np.quantile(largest_excursions(np.stack(found)), 0.9))
 
 
 def reference_model(design: Design, counts: np.ndarray, scale: Scale) -> Followed | None:
@@ -220,7 +259,7 @@ def reference_model(design: Design, counts: np.ndarray, scale: Scale) -> Followe
         found = follow(design, counts, story, scale)
         if found is None:
             return None
-        again = decode(found.evidence, scale.shifts)
+        again = decode(found.evidence, scale.shifts, switch=found.switch)
         if _alike(again, story):
             break
         story = again

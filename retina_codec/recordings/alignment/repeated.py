@@ -8,11 +8,12 @@ from scipy.ndimage import gaussian_filter1d
 
 from retina_codec._common.time import bin_width_of
 from retina_codec.recordings.alignment.continuous import (
+    PRICES,
     Outcome,
     expected_range,
     segment_table,
 )
-from retina_codec.recordings.alignment.decoding import SWITCH, Story, Stretch, decode
+from retina_codec.recordings.alignment.decoding import Story, Stretch, decode
 from retina_codec.recordings.alignment.drift import peaks
 from retina_codec.recordings.alignment.evidence import relative_rates
 from retina_codec.recordings.alignment.findings import Finding, span_text
@@ -28,8 +29,6 @@ LEAST_REPEATS = 4
 ROUNDS = 3
 # Mean rates that stand beside the other repeats, so that an empty bin is no certainty.
 PRIOR_REPEATS = 1.0
-# Nats between following and not that every repeat must have, so that a wrong one would show.
-LEAST_NATS = 2.5 * SWITCH
 
 
 def check_repeats(data: xr.Dataset, name: str, *, max_shift: int) -> Outcome:
@@ -63,10 +62,12 @@ def check_repeats(data: xr.Dataset, name: str, *, max_shift: int) -> Outcome:
             good[:] = True
     nats = (found.expected - found.expected_not).reshape(n_repeats, n).sum(axis=1)
     table = _table(data, name, cells, found, stories, width, counts)
-    if float(np.median(nats)) < LEAST_NATS:
+    # A repeat that is wrong must show.
+    least = PRICES * found.switch
+    if float(np.median(nats)) < least:
         reason = (
             f"the repeats carry too little evidence: {np.median(nats):.0f} nats each between "
-            f"following the others and not, of which {LEAST_NATS:.0f} are needed"
+            f"following the others and not, of which {least:.0f} are needed"
         )
         table["state"][:] = "undetermined"
         return Outcome(table, [], "undetermined", reason)
@@ -77,7 +78,7 @@ def check_repeats(data: xr.Dataset, name: str, *, max_shift: int) -> Outcome:
         reason = "; ".join(finding.text for finding in findings)
         return Outcome(table, findings, "misaligned", reason)
     reason = f"all {n_repeats} repeats of {name} follow each other"
-    return Outcome(table, [], "aligned", reason, 1, LEAST_NATS / float(nats.mean()) * n * width)
+    return Outcome(table, [], "aligned", reason, 1, least / float(nats.mean()) * n * width)
 
 
 def _against_others(counts: np.ndarray, good: np.ndarray, scale: Scale) -> Followed:
@@ -105,7 +106,7 @@ def _against_others(counts: np.ndarray, good: np.ndarray, scale: Scale) -> Follo
 
 def _stories(found: Followed, n_repeats: int, n: int) -> list[Story]:
     evidence = found.evidence.reshape(n_repeats, n, -1)
-    return [decode(rows, found.shifts, start=0.0) for rows in evidence]
+    return [decode(rows, found.shifts, switch=found.switch, start=0.0) for rows in evidence]
 
 
 def _as_filed(story: Story) -> bool:

@@ -152,19 +152,22 @@ def _cell_ids(file: h5py.File, parts: list[str]) -> list[str]:
             held = {name for level in inner for name in level if _is_cell(name)}
             if held:
                 named[place] = natural(held)
-    for place, names in named.items():
-        if len(names) != n_cells:
-            raise ValueError(
-                f"{place} has {len(names)} cells ({', '.join(names[:3])}, ...) but response "
-                f"{n_cells} rows; which row is which cell cannot be told: correct the file"
-            )
-    if len({tuple(names) for names in named.values()}) > 1:
-        first, second = list(named)[:2]
-        odd = next(a for a, b in zip(named[first], named[second], strict=True) if a != b)
+    ids = next((names for names in named.values() if len(names) == n_cells), None)
+    if ids is None and named:
+        listed = ", ".join(f"{place}: {len(names)}" for place, names in named.items())
         raise ValueError(
-            f"{first} and {second} name different cells (the first: {odd!r}); correct the file"
+            f"path: response has {n_cells} rows, but there are other numbers of named cells "
+            f"({listed}); which row is which cell cannot be told: correct the file"
         )
-    ids = next(iter(named.values()), [f"cell{i + 1:02d}" for i in range(n_cells)])
+    ids = ids or [f"cell{i + 1:02d}" for i in range(n_cells)]
+    # More cells than rows may have spikes or averages; those with responses must be among them.
+    for place in ("test/repeats", "spikes"):
+        lacking = [cell for cell in ids if cell not in named.get(place, ids)]
+        if lacking:
+            raise ValueError(
+                f"path: {place} has no {lacking[0]!r}, which has a row in response; "
+                f"{nearest_names(lacking[0], named[place])}"
+            )
     return require_cells(ids)
 
 

@@ -13,13 +13,15 @@ from retina_codec._common.checks import magnitude
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import block_coordinate, time_coordinate
 from retina_codec.recordings.assembly import response_node, spans, stimulus_part
-from retina_codec.recordings.binning import require_matching_width
+from retina_codec.recordings.binning import (
+    PLAUSIBLE_WIDTH,
+    require_matching_width,
+    require_plausible_width,
+)
 from retina_codec.recordings.formats.base import Read
 from retina_codec.recordings.nodes import cell_coordinate
 from retina_codec.recordings.plausibility import HIGHEST_RATE
 
-# Frames of displays and bins of recordings; milliseconds read as seconds are far outside.
-PLAUSIBLE_WIDTH = (1e-4, 1.0)
 # A movie may be this much longer than the responses: its last frames had none.
 SPARE_FRAMES = 0.01
 # Two bins further apart than this many bin widths are not neighbours.
@@ -98,15 +100,6 @@ def bins_of(values: np.ndarray, argument: str) -> tuple[np.ndarray, float, np.nd
     block = np.zeros(len(onsets), dtype=np.int64)
     block[seams + 1] = 1
     return onsets, width, np.cumsum(block), notes
-
-
-def require_plausible_width(usual: float, argument: str) -> None:
-    """Raise ValueError unless a display can have frames that follow each other so (s)."""
-    if not PLAUSIBLE_WIDTH[0] <= usual <= PLAUSIBLE_WIDTH[1]:
-        raise ValueError(
-            f"{argument}: frames follow each other every {usual:g} s (median), which those of no "
-            "display do; are these times in another unit? Give them in seconds, or say their unit"
-        )
 
 
 def regular_bins(n_bins: int, bin_width: float) -> np.ndarray:

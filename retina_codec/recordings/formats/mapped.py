@@ -63,7 +63,7 @@ import yaml
 
 from retina_codec._common.checks import nearest_names, require_count, require_finite
 from retina_codec.recordings.assembly import Plan, Presentation, assemble
-from retina_codec.recordings.binning import checked_marks
+from retina_codec.recordings.binning import checked_marks, require_plausible_width
 from retina_codec.recordings.formats.base import Format, Options, Read
 from retina_codec.recordings.formats.binned import (
     agreed_bin_width,
@@ -79,7 +79,6 @@ from retina_codec.recordings.formats.binned import (
     require_counts,
     require_node_name,
     require_plausible_counts,
-    require_plausible_width,
 )
 from retina_codec.recordings.formats.containers import Container
 from retina_codec.recordings.nodes import chosen_cells

@@ -54,7 +54,7 @@ def _read(path: Path, options: Options) -> Read:
 
 
 def _block(path: Path) -> neo.Block:
-    """The block with spike trains, by the first reader that finds one."""
+    """Read the block with spike trains, by the first reader that finds one."""
     if path.suffix.lower() in PICKLES:
         raise ValueError(
             f"path={str(path)!r} is a pickle, which can run any program when it is opened: it is "
@@ -83,9 +83,7 @@ def _block(path: Path) -> neo.Block:
             failed.append(f"{reader.__name__}: {type(error).__name__} {text}")
             continue
         found = [
-            block
-            for block in blocks
-            if any(len(segment.spiketrains) for segment in block.segments)
+            block for block in blocks if any(len(segment.spiketrains) for segment in block.segments)
         ]
         if len(found) == 1:
             return found[0]
@@ -121,8 +119,10 @@ def read_recorded(parts: Sequence[Recorded], path: Path, options: Options) -> Re
 
 def stimulus_option(stimulus: Any, path: Path) -> Any:
     """Stimulus as given; a name of a file beside the recording as its path."""
-    if isinstance(stimulus, Mapping) and not isinstance(stimulus, xr.Dataset) and (
-        "kind" not in stimulus
+    if (
+        isinstance(stimulus, Mapping)
+        and not isinstance(stimulus, xr.Dataset)
+        and ("kind" not in stimulus)
     ):
         return {name: stimulus_option(one, path) for name, one in stimulus.items()}
     if isinstance(stimulus, str | os.PathLike):
@@ -144,6 +144,8 @@ def marks_option(frame_times: Any, path: Path, parts: Sequence[Recorded]) -> Any
     """Frame marks as given: a name in the file, else a text file with one time (s) a line."""
     if isinstance(frame_times, Mapping):
         return {name: marks_option(one, path, parts) for name, one in frame_times.items()}
+    if isinstance(frame_times, list | tuple):
+        return [marks_option(one, path, parts) for one in frame_times]
     if not isinstance(frame_times, str | os.PathLike):
         return frame_times
     names = [
@@ -163,7 +165,7 @@ def marks_option(frame_times: Any, path: Path, parts: Sequence[Recorded]) -> Any
 
 
 def read_marks(path: Path) -> np.ndarray:
-    """Times in seconds: a text file with one a line, or a ``.npy``."""
+    """Read times in seconds: a text file with one a line, or a ``.npy``."""
     if path.suffix.lower() != ".npy":
         return read_column(path, "frame_times")
     try:

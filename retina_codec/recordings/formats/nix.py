@@ -24,7 +24,7 @@ from retina_codec.recordings.formats.hdf5 import opened
 from retina_codec.recordings.formats.neo_files import read_recorded
 from retina_codec.recordings.formats.stored import ANEW, chosen, with_spike_times
 from retina_codec.recordings.from_neo import ORIGINAL_NAME
-from retina_codec.recordings.recorded import EpochTable, Recorded, Trace
+from retina_codec.recordings.recorded import EpochTable, Recorded, Trace, precision_notes
 from retina_codec.recordings.spikes import SpikeTimes
 
 SAVED = "retina_codec"  # property of the block in which save_recording says what belongs to it
@@ -55,11 +55,9 @@ def _read(path: Path, options: Options) -> Read:
             if _type(group) == "neo.segment"
         ]
         said = _property(block, SAVED)
-        if said is not None and not anew:
-            tree = _saved(block, json.loads(said), path)
-        else:
-            tree = None
-    if tree is None:
+        saved = None if said is None or anew else json.loads(said)
+        tree = None if saved is None else _saved(block, saved, path)
+    if saved is None or tree is None:
         names = [part.name for part in parts]
         if len(set(names)) < len(names):
             raise ValueError(
@@ -68,16 +66,16 @@ def _read(path: Path, options: Options) -> Read:
             )
         return read_recorded(parts, path, options)
     (part,) = parts
-    return chosen(with_spike_times(tree, part.spikes, json.loads(said)["digest"], path), options), []
+    return chosen(with_spike_times(tree, part.spikes, saved["digest"], path), options), []
 
 
 def _block(file: h5py.File, path: Path) -> h5py.Group:
-    """The block with neo's segments."""
+    """Find the block with neo's segments."""
     held = [block for block in file.get("data", {}).values() if _type(block) == "neo.block"]
     if len(held) != 1:
         raise ValueError(
-            f"path={str(path)!r} holds {len(held)} blocks of neo; expected one, as neo.NixIO writes "
-            "it: read others with neo, and give the block to recording_from_neo"
+            f"path={str(path)!r} holds {len(held)} blocks of neo; expected one, as neo.NixIO "
+            "writes it: read others with neo, and give the block to recording_from_neo"
         )
     return held[0]
 
@@ -94,9 +92,7 @@ def _in_order(group: Any) -> list[h5py.Group]:
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """Key to sort names so that 2 comes before 10."""
-    return [
-        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)
-    ]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _property(item: h5py.Group, name: str) -> Any:
@@ -134,6 +130,7 @@ def _segment(block: h5py.Group, group: h5py.Group) -> Recorded:
     spikes = SpikeTimes.checked(
         np.concatenate(times), np.r_[0, np.cumsum([len(t) for t in times])], [ids[i] for i in order]
     )
+    dtypes = {tag["positions/data"].dtype for tag in trains["neo.spiketrain"]}
     events: dict[str, np.ndarray] = {}
     for number, tag in enumerate(trains["neo.event"]):
         events[_name(tag) or f"event {number}"] = _seconds(tag["positions"])
@@ -143,11 +140,12 @@ def _segment(block: h5py.Group, group: h5py.Group) -> Recorded:
         [_table(tag) for tag in sorted(trains["neo.epoch"], key=_name)],
         _signals(group),
         name,
+        precision_notes(np.result_type(*dtypes), spikes.times),
     )
 
 
 def _seconds(array: h5py.Group) -> np.ndarray:
-    """Times of a data array, in seconds."""
+    """Read the times of a data array, in seconds."""
     values = np.asarray(array["data"][()], dtype=np.float64)
     unit = str(array.attrs.get("unit", "s"))
     return values if unit == "s" else pq.Quantity(values, unit).rescale("s").magnitude
@@ -203,10 +201,12 @@ def _trace(path: Path, name: str) -> Trace:
         time = array["dimensions/1"]
         unit = str(time.attrs.get("unit", "s"))
         if "ticks" in time:
-            times = np.asarray(time["ticks"][()], dtype=np.float64)
+            times = np.asarray(time["ticks"][()])
         else:
             start = float(time.attrs.get("offset", 0.0))
-            times = start + np.arange(len(values)) * float(time.attrs["sampling_interval"])
+            times = np.asarray(
+                start + np.arange(len(values)) * float(time.attrs["sampling_interval"])
+            )
     return pq.Quantity(times, unit).rescale("s").magnitude, values
 
 

@@ -24,7 +24,7 @@ def save_nix(recording: xr.DataTree, path: Path) -> Path:
     node, name, dims and attrs. Movies are written block by block.
     """
     try:
-        import nixio
+        import nixio  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             f"path={str(path)!r}: writing NIX needs nixio; install it with "

@@ -1,11 +1,12 @@
 """NWB 2 files, read through their HDF5 layout: units, events, epochs, and the movies shown.
 
 Read are: ``units`` (spike times as the flat array that they are in the file), time series with
-timestamps in ``acquisition``, ``stimulus/presentation`` and ``processing`` as events, and tables of
-``events``; series with a rate as channels, all tables of ``intervals`` as epochs, and image series of
-``stimulus/presentation`` as movies, with their timestamps as frame marks. Segments and original
-names are found where neo's NWBIO wrote the file. Axes of image series are (frame, x, y), as the
-standard has it; movies in files beside (``external_file``) have the axes of these files.
+timestamps in ``acquisition``, ``stimulus/presentation`` and ``processing``, and tables of
+``events``, as events; series with a rate as channels; all tables of ``intervals`` as epochs; and
+image series of ``stimulus/presentation`` as movies, with their timestamps as frame marks. Segments
+and original names are found where neo's NWBIO wrote the file. Axes of image series are
+(frame, x, y), as the standard has it; movies in files beside (``external_file``) have the axes of
+these files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from retina_codec.recordings.formats.hdf5 import opened
 from retina_codec.recordings.formats.neo_files import marks_option, read_recorded
 from retina_codec.recordings.formats.stored import ANEW, chosen, with_spike_times
 from retina_codec.recordings.from_neo import ORIGINAL_NAME
-from retina_codec.recordings.recorded import EpochTable, Recorded, Trace
+from retina_codec.recordings.recorded import (
+    Column,
+    EpochTable,
+    Recorded,
+    Trace,
+    precision_notes,
+    with_notes,
+)
 from retina_codec.recordings.spikes import SpikeTimes
 from retina_codec.stimuli.sources import read_movie
 
@@ -132,6 +140,7 @@ def _segments(file: h5py.File, path: Path) -> list[Recorded]:
                 [table for own, table in tables if mine(own)],
                 {name: trace for (own, name), trace in signals.items() if mine(own)},
                 key[1],
+                precision_notes(times.dtype, spikes.times),
             )
         )
     return parts
@@ -234,7 +243,7 @@ def _trace(path: Path, name: str, channel: int | None) -> Trace:
 
 
 def _timing(series: h5py.Group) -> Callable[[int], np.ndarray] | None:
-    """Times in seconds of as many samples as there are; None where the series has none."""
+    """Give the times in seconds of as many samples as there are; None where the series has none."""
     if "timestamps" in series:
         times = np.asarray(series["timestamps"][()], dtype=np.float64)
         return lambda n_samples: times
@@ -254,7 +263,7 @@ def _tables(file: h5py.File) -> list[tuple[Key | None, EpochTable]]:
         start = np.asarray(table["start_time"][()], dtype=np.float64)
         duration = np.asarray(table["stop_time"][()], dtype=np.float64) - start
         labels = _labels(table, name, len(start))
-        columns = {
+        columns: dict[str, Column] = {
             key: (np.asarray(_texts(column) if column.dtype.kind in "OS" else column[()]), {})
             for key, column in table.items()
             if _is_column(column, len(start)) and key not in _TAKEN
@@ -366,7 +375,9 @@ def _frames(data: h5py.Dataset, argument: str) -> xr.DataArray:
             "color)"
         )
     movie = read_movie(data, argument, dims=dims[data.ndim])
-    factor, offset = (float(data.attrs.get(key, x)) for key, x in (("conversion", 1), ("offset", 0)))
+    factor, offset = (
+        float(data.attrs.get(key, x)) for key, x in (("conversion", 1), ("offset", 0))
+    )
     if (factor, offset) != (1.0, 0.0):
         movie = (movie * np.float32(factor) + np.float32(offset)).assign_attrs(movie.attrs)
     unit = data.attrs.get("unit")
@@ -436,8 +447,8 @@ def _of_movies(
     """Tree of the movies in the file, a node for each where there are several."""
     if not shown:
         raise ValueError(
-            f"path={str(path)!r} holds no movie in {SHOWN}; give stimulus= (the path of a movie, an "
-            "array, or a description), and with frame_times= what marks its frames"
+            f"path={str(path)!r} holds no movie in {SHOWN}; give stimulus= (the path of a movie, "
+            "an array, or a description), and with frame_times= what marks its frames"
         )
     if len(parts) > 1:
         names = ", ".join(part.name for part in parts)
@@ -466,15 +477,14 @@ def _of_movies(
         nodes = {} if len(shown) == 1 else {"once": name, "repeated": f"{name}_test"}
         if len(shown) > 1 and options.plan is not None:
             nodes["once"] = f"{name}_train"
-        presentations.append(
-            Presentation(one.movie, marks, options.plan, options.frames, **nodes)
-        )
-    return assemble(
+        presentations.append(Presentation(one.movie, marks, options.plan, options.frames, **nodes))
+    tree, notes = assemble(
         part.spikes.select(options.cells),
         presentations,
         epochs=part.epochs,
         bin_width=options.bin_width,
     )
+    return tree, with_notes(tree, [*part.notes, *notes])
 
 
 # What save_recording wrote

@@ -32,7 +32,7 @@ def save_nwb(recording: xr.DataTree, path: Path) -> Path:
     before either is put in place; each knows the other by a common mark.
     """
     try:
-        import pynwb
+        import pynwb  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             f"path={str(path)!r}: writing NWB needs pynwb; install it with "
@@ -53,7 +53,7 @@ def save_nwb(recording: xr.DataTree, path: Path) -> Path:
         begin, end = limits_of(recording, spikes)
         _add_units(file, spikes, begin, end)
         if "frames" in recording.children:
-            _add_marks(file, recording["frames"]["frame_time"].values)
+            _add_marks(file, recording["frames"].to_dataset()["frame_time"].values)
         if "epochs" in recording.children:
             _add_epochs(file, recording["epochs"].to_dataset())
         for node in recording.subtree:
@@ -63,7 +63,7 @@ def save_nwb(recording: xr.DataTree, path: Path) -> Path:
         file.add_scratch(
             json.dumps(said),
             name=SAVED.rsplit("/", 1)[-1],
-            description="for retina_codec: the file with movies and counts, and what they belong to",
+            description="for retina_codec: file with movies and counts, and what they belong to",
         )
         with pynwb.NWBHDF5IO(str(fresh), "w") as io:
             io.write(file)
@@ -88,8 +88,12 @@ def _started(recording: xr.DataTree) -> datetime.datetime:
 
 def _add_units(file: Any, spikes: SpikeTimes, begin: float, end: float) -> None:
     """Table of the cells, made of whole columns; names and segment as neo's NWBIO has them."""
-    from hdmf.common import ElementIdentifiers, VectorData, VectorIndex
-    from pynwb.misc import Units
+    from hdmf.common import (  # type: ignore[import-untyped]
+        ElementIdentifiers,
+        VectorData,
+        VectorIndex,
+    )
+    from pynwb.misc import Units  # type: ignore[import-untyped]
 
     n = len(spikes)
     times = VectorData(
@@ -150,7 +154,7 @@ def _segment() -> str:
 def _add_epochs(file: Any, epochs: xr.Dataset) -> None:
     """Add one table of epochs, with the name that each has in the recording."""
     from hdmf.common import ElementIdentifiers, VectorData, VectorIndex
-    from pynwb.epoch import TimeIntervals
+    from pynwb.epoch import TimeIntervals  # type: ignore[import-untyped]
 
     names = epochs[SOURCE].values.astype(str) if SOURCE in epochs else None
     if names is None:
@@ -195,9 +199,9 @@ def _add_epochs(file: Any, epochs: xr.Dataset) -> None:
 
 
 def _add_stimulus(file: Any, place: str, node: xr.Dataset, beside: str) -> None:
-    """Reference the movie beside as a template; say when which of its frames was shown."""
+    """Name the movie beside as a template, and say when which of its frames was shown."""
     import pynwb
-    from pynwb.image import ImageSeries
+    from pynwb.image import ImageSeries  # type: ignore[import-untyped]
 
     stimulus = node["stimulus"]
     name = place.strip("/").replace("/", "_") or "stimulus"
@@ -225,7 +229,7 @@ def _add_stimulus(file: Any, place: str, node: xr.Dataset, beside: str) -> None:
             data=np.tile(np.arange(len(time)), len(onsets) // len(time)),
             timestamps=np.asarray(onsets, dtype=np.float64),
             unit="frame",
-            description=f"number of the frame, in the template {name!r}, that is shown from then on",
+            description=f"number of the frame of template {name!r} that is shown from then on",
             comments=_segment(),
         )
     )

@@ -46,7 +46,7 @@ def without_spike_times(recording: xr.DataTree) -> xr.DataTree:
 
 def with_spike_times(tree: xr.DataTree, spikes: SpikeTimes, digest: str, path: Path) -> xr.DataTree:
     """Put the spike times back; ValueError where they are not those that were saved."""
-    ids = [str(cell) for cell in tree["spikes"]["cell"].values]
+    ids = [str(cell) for cell in tree["spikes"].to_dataset()["cell"].values]
     if set(ids) != set(spikes.ids) or digest_of(spikes.select(ids)) != digest:
         raise ValueError(
             f"path={str(path)!r}: its spike trains are not those of which save_recording made the "

@@ -41,6 +41,7 @@ class Parameters:
         if key not in self.values:
             raise ValueError(f"{self.file} has no {key!r}; {nearest_names(key, self.values)}")
         return self.values[key]
+
     def whole_numbers(self, key: str) -> list[int]:
         """Whole numbers of `key`: one, or one for each of several stimuli."""
         words = self.text_of(key).split()

@@ -6,6 +6,7 @@ transition is the edge of a bin.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _read_steps(folder: Path, options: Options) -> Read:
     marks = np.concatenate(
         [
             np.linspace(a, b, sizes[i % n_steps], endpoint=False)
-            for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+            for i, (a, b) in enumerate(pairwise(edges))
         ]
         + [edges[-1:]]
     )
@@ -173,13 +174,13 @@ def _read_gratings(folder: Path, options: Options) -> Read:
 
 def _grating_rows(parameters: Parameters) -> list[dict[str, Any]]:
     """Numbers of frames, directions and cycles of each stimulus of the parameter file."""
-    columns = {
+    columns: dict[str, list[int]] = {
         key: parameters.whole_numbers(key)
         for key in ("nangles", "period", "cycles", "preframeAngles", "duration")
     }
     widths = [parameters.decimals(key) for key in ("gratingwidthwhite", "gratingwidthblack")]
     square = parameters.decimals("squareWave")
-    numbers = {len(values) for values in [*columns.values(), *widths, square]}
+    numbers = {len(values) for values in columns.values()} | {len(v) for v in (*widths, square)}
     if len(numbers) > 1:
         raise ValueError(
             f"{parameters.file} gives different numbers of values for its keys "

@@ -14,6 +14,9 @@ from retina_codec.recordings.formats.base import Format, Options, Read
 from retina_codec.recordings.nodes import chosen_cells, require_node
 from retina_codec.recordings.spikes import SpikeTimes
 
+# What was recorded, in the order in which it is looked for.
+RESPONSES = ("spike_count", "rate", "response", "potential")
+
 
 def _recognises(path: Path) -> bool:
     return path.suffix in TREE_SUFFIXES
@@ -31,15 +34,23 @@ def _read(path: Path, options: Options) -> Read:
 
 def require_recording(tree: xr.DataTree, argument: str) -> list[xr.Dataset]:
     """Nodes that hold stimulus and responses; ValueError if there are none."""
-    nodes = [node for node in tree.subtree if "spike_count" in node.data_vars]
+    nodes = [
+        (node, name)
+        for node in tree.subtree
+        for name in [next((name for name in RESPONSES if name in node.data_vars), None)]
+        if name is not None
+    ]
     if not nodes:
         held = ", ".join(node.path for node in tree.subtree)
         raise ValueError(
-            f"{argument} is no recording: none of its nodes ({held}) holds 'spike_count'; expected "
-            "a node such as 'train' with stimulus(time, y, x) and spike_count(time, cell)"
+            f"{argument} is no recording: none of its nodes ({held}) holds 'spike_count' (or "
+            f"{', '.join(map(repr, RESPONSES[1:]))}); expected a node such as 'train' with "
+            "stimulus(time, y, x) and spike_count(time, cell)"
         )
-    needed = ("stimulus", "spike_count")
-    return [require_node(node, f"{argument}[{node.path!r}]", variables=needed) for node in nodes]
+    return [
+        require_node(node, f"{argument}[{node.path!r}]", variables=("stimulus", name))
+        for node, name in nodes
+    ]
 
 
 def of_cells(tree: xr.DataTree, cells: object) -> xr.DataTree:
