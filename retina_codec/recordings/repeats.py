@@ -114,7 +114,7 @@ def repeats_in_epochs(epochs: xr.Dataset | None, label: str, onsets: np.ndarray)
 
 
 def _frame_numbers(movie: xr.DataArray) -> np.ndarray:
-    """Number the frames, the same for equal frames only."""
+    """Give each frame a number, the same for equal frames only."""
     n_frames = movie.sizes["time"]
     pixels = max(1, int(np.prod([size for dim, size in movie.sizes.items() if dim != "time"])))
     step = max(1, READ_NUMBERS // pixels)
@@ -137,7 +137,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _words(numbers: np.ndarray, length: int) -> np.ndarray:
-    """Number the stretches of `length` frames, the same for equal stretches only."""
+    """Give each stretch of `length` frames a number, the same for equal stretches only."""
     # Doubling: a word of 2 n frames is a pair of words of n frames.
     words, size = numbers, 1
     while size < length:

@@ -484,7 +484,7 @@ def test_the_segment_given_is_not_changed():
 def test_coarse_spike_times_are_told():
     times = np.sort(np.random.default_rng(0).uniform(0, 4000, 300))
     coarse = neo.SpikeTrain(times.astype(np.float32), units="s", t_stop=5000, dtype=np.float32)
-    settings = {"stimulus": np.zeros(400), "frame_times": np.arange(400.0) * 10}
+    settings = {"stimulus": np.zeros(4000), "frame_times": np.arange(4000.0)}
     with pytest.warns(UserWarning, match=r"spike times are 32-bit numbers, .* are 0\.24 ms apart"):
         recording = recording_from_neo(coarse, **settings)
     assert "32-bit" in recording.attrs["notes"]

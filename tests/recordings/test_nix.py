@@ -68,7 +68,7 @@ def test_coarse_spike_times_are_told(tmp_path):
     segment.spiketrains.append(train)
     path = written(tmp_path / "a.nix", segment)
     with pytest.warns(UserWarning, match="32-bit numbers"):
-        open_recording(path, stimulus=np.zeros(400), frame_times=np.arange(400.0) * 10)
+        open_recording(path, stimulus=np.zeros(4000), frame_times=np.arange(4000.0))
 
 
 def test_what_is_needed_to_write(tmp_path, monkeypatch):
