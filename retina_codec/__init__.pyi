@@ -25,6 +25,7 @@ from .modes import (
     match_modes,
 )
 from .recordings import (
+    check_alignment,
     open_recording,
     recording_from_neo,
     reliability,
@@ -43,6 +44,7 @@ __all__ = [
     "Modes",
     "attribution",
     "catalogue",
+    "check_alignment",
     "classifiers",
     "compare_interneurons",
     "contributions",

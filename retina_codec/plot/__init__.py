@@ -6,6 +6,7 @@ shown and no global setting changed. Legends and labels stand beside the data: g
 own ``layout="constrained"``. `style` holds what all pictures share.
 """
 
+from retina_codec.plot.alignment import alignment
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.kernels import filters
@@ -16,6 +17,7 @@ from retina_codec.plot.responses import prediction
 from retina_codec.plot.timeline import mode_timeline
 
 __all__ = [
+    "alignment",
     "contribution",
     "dictionary",
     "epoch_selectivity",

@@ -1,4 +1,4 @@
-"""Whether the stimulus of a recording is what was shown: evidence, lag and frame marks over time."""
+"""Whether a stimulus is what was shown: evidence, lag and frame marks over time."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ TITLE_LETTERS = 95
 
 
 @styled
-def alignment(
-    result: xr.Dataset, *, figure: Figure | SubFigure | None = None
-) -> np.ndarray:
+def alignment(result: xr.Dataset, *, figure: Figure | SubFigure | None = None) -> np.ndarray:
     """Draw what `retina_codec.check_alignment` found, over the time of the recording.
 
     Parameters

@@ -7,6 +7,8 @@ spike-triggered average, tuning), and splitting it. Stimuli are made in `retina_
 models fitted in `retina_codec.models`.
 """
 
+from retina_codec.recordings.alignment import check_alignment
+from retina_codec.recordings.frame_marks import align_clocks, describe_frame_marks
 from retina_codec.recordings.from_neo import recording_from_neo
 from retina_codec.recordings.noise_ceiling import reliability
 from retina_codec.recordings.opening import open_recording, save_recording
@@ -16,12 +18,16 @@ from retina_codec.recordings.rates import firing_rate
 from retina_codec.recordings.repeats import find_repeats
 from retina_codec.recordings.splitting import split
 from retina_codec.recordings.trials import psth
+from retina_codec.recordings.to_neo import recording_to_neo
 from retina_codec.recordings.triggered_average import spike_triggered_average
 from retina_codec.recordings.tuning import direction_selectivity, direction_tuning, on_off_index
 
 __all__ = [
     "FrozenNoise",
     "RepeatedFrames",
+    "align_clocks",
+    "check_alignment",
+    "describe_frame_marks",
     "direction_selectivity",
     "direction_tuning",
     "find_repeats",
@@ -31,6 +37,7 @@ __all__ = [
     "psth",
     "quality",
     "recording_from_neo",
+    "recording_to_neo",
     "reliability",
     "save_recording",
     "select_cells",

@@ -330,26 +330,8 @@ def _tree_of_segments(
             "its own; open them one by one, such as block.segments[0], or leave the plan out"
         )
     labels = [part.name or str(number) for number, part in enumerate(parts)]
-    by_name = _is_by_name(stimulus)
-    in_turn = isinstance(stimulus, list | tuple) and not np.isscalar(stimulus[0] if stimulus else 0)
-    if by_name:
-        if len(set(labels)) < len(labels):
-            raise ValueError(
-                f"stimulus gives movies by name, but segments share a name ({', '.join(labels)}); "
-                "give a list of movies, one a segment"
-            )
-        given = _for_each(stimulus, labels, "stimulus")
-        names = _names(stimulus, "stimulus")
-        movies = [read_movie(given[name], f"stimulus[{name!r}]") for name in labels]
-    elif in_turn:
-        if len(stimulus) != len(parts):
-            raise ValueError(
-                f"stimulus is a list of {len(stimulus)}, but block holds {len(parts)} segments; "
-                "expected one movie a segment, or one movie that all of them show"
-            )
-        movies = [read_movie(one, f"stimulus[{i}]") for i, one in enumerate(stimulus)]
-    else:
-        movies = [read_movie(stimulus, "stimulus")] * len(parts)
+    by_name, in_turn = _is_by_name(stimulus), _is_list(stimulus)
+    movies = _movies_each(stimulus, labels)
     if by_name and isinstance(frame_times, Mapping):
         each = list(_for_each(frame_times, labels, "frame_times").values())
     else:
@@ -392,6 +374,33 @@ def _tree_of_segments(
     return tree, notes
 
 
+def _is_list(value: Any) -> bool:
+    """Whether it lists one thing a segment, and is not a list of numbers."""
+    is_list = isinstance(value, list | tuple)
+    return is_list and not (value and isinstance(value[0], int | float | np.number))
+
+
+def _movies_each(stimulus: Any, labels: Sequence[str]) -> list[xr.DataArray]:
+    """Movie of each segment: by its name, in turn, or the same for all."""
+    if _is_by_name(stimulus):
+        if len(set(labels)) < len(labels):
+            raise ValueError(
+                f"stimulus gives movies by name, but segments share a name ({', '.join(labels)}); "
+                "give a list of movies, one a segment"
+            )
+        _names(stimulus, "stimulus")
+        given = _for_each(stimulus, labels, "stimulus")
+        return [read_movie(given[name], f"stimulus[{name!r}]") for name in labels]
+    if not _is_list(stimulus):
+        return [read_movie(stimulus, "stimulus")] * len(labels)
+    if len(stimulus) != len(labels):
+        raise ValueError(
+            f"stimulus is a list of {len(stimulus)}, but block holds {len(labels)} segments; "
+            "expected one movie a segment, or one movie that all of them show"
+        )
+    return [read_movie(one, f"stimulus[{i}]") for i, one in enumerate(stimulus)]
+
+
 def _marks_each(frame_times: Any, n_parts: int) -> list[Any]:
     """Give what marks the frames of each segment: one of a list, or the same for all."""
     if isinstance(frame_times, Mapping):
@@ -399,8 +408,7 @@ def _marks_each(frame_times: Any, n_parts: int) -> list[Any]:
             "frame_times is a mapping, but stimulus is not; expected a name, or a list of marks, "
             "one a segment"
         )
-    is_list = isinstance(frame_times, list | tuple)
-    if not is_list or (frame_times and isinstance(frame_times[0], int | float | np.number)):
+    if not _is_list(frame_times):
         return [frame_times] * n_parts
     if len(frame_times) != n_parts:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Alignment of stimulus and spikes: evidence against slow twins, planted damage, no false alarms."""
+"""Alignment of stimulus and spikes: slow twins, planted damage, and no false alarms."""
 
 import itertools
 import runpy
@@ -79,7 +79,7 @@ def alarms(found):
 
 
 def test_pooling_is_the_mean_over_blocks_of_pixels():
-    movie = np.random.default_rng(0).normal(size=(50, 2, 16, 24)).astype(np.float32)
+    movie = np.random.default_rng(0).normal(size=(50, 2, 24, 32)).astype(np.float32)
     data = xr.DataArray(movie, dims=("time", "color", "y", "x"))
     expected = data.coarsen(y=4, x=4).mean().transpose("time", "color", "y", "x")
     np.testing.assert_allclose(
@@ -87,7 +87,7 @@ def test_pooling_is_the_mean_over_blocks_of_pixels():
     )
     odd = data.isel(color=0, y=slice(0, 13), x=slice(0, 19), drop=True)
     pooled = pooled_movie(odd, "stimulus")
-    assert pooled.shape == (50, 5 * 7)
+    assert pooled.shape == (50, 7 * 10)
     np.testing.assert_allclose(pooled[:, -1], odd.values[:, 12:, 18:].mean(axis=(1, 2)), atol=1e-6)
 
 
@@ -353,19 +353,19 @@ def test_gain_that_changes_is_no_alarm(flicker):
 
 def test_clean_simulations_raise_no_alarm(benchmark):
     verdicts = []
-    for seed in range(20):
-        recording = benchmark["node"](*benchmark["simulated"](seed, shorter=0.3))
+    for seed in range(16):
+        recording = benchmark["node"](*benchmark["simulated"](seed, shorter=0.25))
         found = check_alignment(recording)
         assert not alarms(found), f"simulation {seed}: {found.attrs['reason']}"
         verdicts.append(found.attrs["verdict"])
-    assert verdicts.count("aligned") >= 15
+    assert verdicts.count("aligned") >= 12
 
 
 @pytest.mark.parametrize("kind", ["cut", "extra", "swap", "tail", "drift", "offset"])
 def test_damaged_simulations_are_found(benchmark, kind):
     found = [
         benchmark["found_rightly"](
-            check_alignment(benchmark["damaged"](*benchmark["simulated"](seed), kind, seed)), kind
+            check_alignment(benchmark["damaged"](*benchmark["simulated"](seed, shorter=0.6), kind, seed)), kind
         )
         for seed in (3, 4)
     ]

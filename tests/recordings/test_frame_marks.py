@@ -97,7 +97,9 @@ def test_marks_of_the_real_noise(real_data):
     assert found["interval"].values[23514] == pytest.approx(21.5e-3, abs=5e-5)
     assert found["interval"].values[18072] == pytest.approx(17.6e-3, abs=5e-5)
     long = [n for n in late if n not in (23514, 18072)]
-    assert ((found["interval"].values[long] > 0.036) & (found["interval"].values[long] < 0.052)).all()
+    assert (
+        (found["interval"].values[long] > 0.036) & (found["interval"].values[long] < 0.052)
+    ).all()
     # Mark 34799 follows after 0.48 ms, and all later ones are one interval early.
     assert numbers(found["doubled"]) == [34799]
     around = marks[34700:34900]

@@ -413,7 +413,7 @@ def test_segments_that_show_one_movie_are_repeats():
     assert lists["test"].identical(recording["test"])
 
 
-def test_segments_with_movies_of_their_own_are_runs():
+def test_segments_with_movies_of_their_own_are_runs(tmp_path):
     a = segment({"a": [0.5, 1.5] * pq.s}, marks=np.arange(2) * pq.s)
     b = segment({"a": [100.5, 103.5] * pq.s}, marks=np.arange(101, 104) * pq.s)
     movies = [np.full((2, 2, 3), 1.0), np.full((3, 2, 3), 2.0)]
@@ -424,6 +424,16 @@ def test_segments_with_movies_of_their_own_are_runs():
     assert train["block"].values.tolist() == [0, 0, 1, 1, 1]
     assert train["spike_count"].values[:, 0].tolist() == [1, 1, 0, 0, 1]
     assert train["stimulus"].values[:, 1, 2].tolist() == [1, 1, 2, 2, 2]
+    for number, movie in enumerate(movies):
+        np.save(tmp_path / f"{number}.npy", movie)
+    files = [str(tmp_path / f"{number}.npy") for number in range(2)]
+    lazy = recording_from_neo(block_of(a, b), stimulus=files, frame_times=["frames"] * 2)["train"]
+    assert lazy["stimulus"].chunks is not None
+    xr.testing.assert_equal(lazy.to_dataset().load(), train)
+    numbers = recording_from_neo(
+        block_of(a, segment({"a": [0.5] * pq.s})), stimulus=[1.0, 2.0], frame_times=[0.0, 1.0]
+    )
+    assert numbers["test"]["spike_count"].values[:, :, 0].tolist() == [[1, 1], [1, 0]]
     named = recording_from_neo(
         block_of(a, b),
         stimulus={"trial 0": movies[0], "trial 1": movies[1]},
@@ -450,8 +460,10 @@ def test_bad_blocks_of_several_segments():
     b.events[0].name = "others"
     with pytest.raises(ValueError, match="segment 'trial 1': frame_times='frames' is no event"):
         recording_from_neo(**good, stimulus=np.zeros(3))
-    slow = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * 2 * pq.s)
-    with pytest.raises(ValueError, match="segment 'trial 0': frame interval=1 s, but the frames"):
+    slow = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * 0.5 * pq.s)
+    with pytest.raises(
+        ValueError, match=r"segment 'trial 0': frame interval=1 s, but the frames .* every 0\.75 s"
+    ):
         recording_from_neo(
             block_of(a, slow), cells=["a"], stimulus=np.zeros(3), frame_times="frames"
         )

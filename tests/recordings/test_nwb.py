@@ -599,3 +599,25 @@ def test_thousands_of_units(tmp_path):
     np.testing.assert_array_equal(
         found["train"]["spike_count"][:, 1234], np.histogram(trains[1234], np.arange(11.0))[0]
     )
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["a.nwb", "a.nix"])
+def test_round_trip_of_the_real_noise_recording(real_data, tmp_path, name):
+    with pytest.warns(UserWarning):
+        recording = open_recording(real_data / "ganglion_fullfield_noise")
+    again = open_recording(save_recording(recording, tmp_path / name))
+    for node in ("train", "test", "spikes", "frames"):
+        xr.testing.assert_identical(again[node].to_dataset().load(), recording[node].to_dataset())
+    io = neo.io.NWBIO(str(tmp_path / name), "r") if name == "a.nwb" else None
+    if io is not None:
+        (block,) = io.read_all_blocks()
+        sizes = {train.name: len(train) for train in block.segments[0].spiketrains}
+        # the spikes of the eight cells, data/README.md section 1
+        assert sizes == dict(
+            zip(
+                [f"C{k}" for k in range(1, 9)],
+                [23173, 20577, 14631, 26632, 13105, 7747, 76111, 6740],
+                strict=True,
+            )
+        )

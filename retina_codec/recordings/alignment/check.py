@@ -1,4 +1,4 @@
-"""`check_alignment`: is the stimulus of a recording what was shown, when?"""
+"""`check_alignment`: whether the stimulus of a recording is what was shown, when."""
 
 from __future__ import annotations
 
@@ -257,9 +257,9 @@ def _marks_of(recording: object) -> xr.Dataset | None:
 def _mark_findings(marks: xr.Dataset) -> list[Finding]:
     found = []
     texts = {
-        "late": "marks that came late and were caught up, counts in the bins around them are unsure",
-        "lost": "marks missing: the display paused or a mark was lost",
-        "doubled": "marks too many: a frame was cut short or a mark doubled",
+        "late": "marks came late and were caught up: counts in the bins around them are unsure",
+        "lost": "marks are missing: the display paused or marks were lost",
+        "doubled": "marks are too many: a frame was cut short or a mark doubled",
     }
     times = marks["frame_time"].values
     for name, text in texts.items():

@@ -19,6 +19,12 @@ from retina_codec.recordings.alignment.model import (
 )
 from retina_codec.recordings.alignment.search import followed_elsewhere, lag_of_recording
 from retina_codec.recordings.alignment.sequence import Sequence
+from retina_codec.recordings.alignment.table import (
+    SEGMENT_COLUMNS,
+    correlations,
+    expected_range,
+    segment_table,
+)
 
 HISTORY_SECONDS = 0.4
 LOCAL_SECONDS = 20.0
@@ -39,7 +45,6 @@ WANDER_SD_SECONDS = 0.005
 DRIFT_Z = 6.0
 # Standard deviations at which a stretch that the model misjudges follows the stimulus all the same.
 WEAK_Z = 6.0
-STATES = ("as filed", "shifted", "not followed", "undetermined")
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,7 @@ def default_history(bin_width: float) -> int:
     return int(np.clip(round(HISTORY_SECONDS / bin_width), 4, 60))
 
 
-def check_sequence(
-    data: Sequence, *, history: int, max_shift: int, segment: int | None
-) -> Outcome:
+def check_sequence(data: Sequence, *, history: int, max_shift: int, segment: int | None) -> Outcome:
     """Check all frames of `data` against each other."""
     n = len(data.counts)
     scale = Scale(
@@ -117,6 +120,7 @@ def check_sequence(
             f"the spikes follow the stimulus from the first to the last frame; a wrong stretch of "
             f"{shortest * data.bin_width:.1f} s or more, and {seen}, would have been seen"
         )
+        reason = "; ".join([reason, *(finding.text for finding in alarms)])
     return Outcome(table, alarms, verdict, reason, smallest, shortest * data.bin_width)
 
 
@@ -130,9 +134,7 @@ def _best_story(found: Followed, n: int, bin_width: float) -> tuple[Story, Line 
     allowed = max(WANDER_FRAMES, WANDER_SECONDS / bin_width)
     if rise < allowed or line.gain < found.switch or abs(line.slope) < DRIFT_Z * line.slope_error:
         return story, None
-    drifting = decode(
-        found.evidence, found.shifts, switch=found.switch, base=line.at(np.arange(n))
-    )
+    drifting = decode(found.evidence, found.shifts, switch=found.switch, base=line.at(np.arange(n)))
     return (drifting, line) if drifting.score > story.score + found.switch / 2 else (story, None)
 
 
@@ -259,7 +261,7 @@ def _not_followed(data: Sequence, found: Followed, stretch: Stretch) -> Finding:
 
 
 def _weak_follow(found: Followed, part: slice) -> float:
-    """Standard deviations by which spikes and rates agree more than by chance, at lags near 0.
+    """Give the standard deviations by which spikes and rates agree more than by chance, near lag 0.
 
     The evidence at far lags is the null: where spikes follow nothing, all lags are alike.
     """
@@ -286,7 +288,7 @@ def _segment_table(
         relative[zero:] = found.relative[: len(relative) - zero]
     else:
         relative[:zero] = found.relative[-zero:]
-    correlation = _correlations(relative, data.counts, edges)
+    correlation = correlations(relative, data.counts, edges)
     weight = np.log(found.relative).var(axis=0) * data.counts.sum(axis=0)
     known = np.isfinite(correlation)
     weights = np.where(known, weight, 0.0)
@@ -321,61 +323,6 @@ def _segment_table(
         state=state,
         cells=data.cells,
     )
-
-
-def expected_range(values: np.ndarray) -> tuple[float, float]:
-    """Median of `values` and 4 robust standard deviations to either side; NaN for fewer than 4."""
-    values = values[np.isfinite(values)]
-    if len(values) < 4:
-        return np.nan, np.nan
-    middle = float(np.median(values))
-    reach = 4 * 1.4826 * float(np.median(np.abs(values - middle)))
-    return middle - reach, middle + reach
-
-
-def _correlations(rates: np.ndarray, counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Pearson correlation (segment, cell); NaN where one does not vary."""
-    n = np.diff(np.append(edges, len(counts)))[:, None]
-    x, y = rates.astype(np.float64), counts.astype(np.float64)
-    sums = [np.add.reduceat(v, edges, axis=0) for v in (x, y, x * y, x * x, y * y)]
-    covariance = sums[2] - sums[0] * sums[1] / n
-    variances = (sums[3] - sums[0] ** 2 / n) * (sums[4] - sums[1] ** 2 / n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(variances > 1e-9, covariance / np.sqrt(variances), np.nan)
-
-
-SEGMENT_COLUMNS = {
-    "node": ("", "node of the recording"),
-    "repeat": ("1", "number of the repeat, -1 where there is none"),
-    "start": ("s", "start of the segment, on the clock of the recording"),
-    "stop": ("s", "end of the segment"),
-    "start_frame": ("1", "first frame of the segment, in its node"),
-    "stop_frame": ("1", "frame of the node after the segment"),
-    "correlation": ("1", "correlation of modelled rate and spikes"),
-    "correlation_pooled": ("1", "correlation of drive and spikes"),
-    "correlation_low": ("1", "least correlation expected"),
-    "correlation_high": ("1", "largest correlation expected"),
-    "best_lag_frames": ("frame", "lag that the spikes follow best"),
-    "best_lag": ("s", "lag that the spikes follow best"),
-    "best_lag_error": ("s", "standard error of best_lag"),
-    "evidence": ("nat", "evidence that the spikes follow the frames as filed"),
-    "expected_evidence": ("nat", "evidence expected where they do"),
-    "state": ("", "as filed, shifted, not followed, or undetermined"),
-}
-
-
-def segment_table(*, cells: np.ndarray, **columns: np.ndarray) -> xr.Dataset:
-    """Dataset over `segment`, with every column of SEGMENT_COLUMNS."""
-    variables = {}
-    for name, (units, long_name) in SEGMENT_COLUMNS.items():
-        dims = ("segment", "cell") if name == "correlation" else ("segment",)
-        attrs = {"long_name": long_name, **({"units": units} if units else {})}
-        variables[f"segment_{name}" if name in ("node", "repeat") else name] = (
-            dims,
-            columns[name],
-            attrs,
-        )
-    return xr.Dataset(variables, coords={"cell": cells})
 
 
 def _nothing(

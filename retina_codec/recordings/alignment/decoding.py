@@ -91,9 +91,7 @@ def decode(
     lag = np.full(n, np.nan)
     place = np.clip(states + offset, 0, nothing - 1)
     by_group = np.where(states == nothing, np.nan, fine[place])
-    jumps = np.flatnonzero(
-        (np.abs(np.diff(states)) > 1) | (np.diff(states == nothing) != 0)
-    )
+    jumps = np.flatnonzero((np.abs(np.diff(states)) > 1) | (np.diff(states == nothing) != 0))
     firsts, stops = [0], []
     for k in jumps + 1:
         sides = [
@@ -126,9 +124,7 @@ def _moved(steps: np.ndarray, offset: np.ndarray) -> np.ndarray:
     return np.where(inside, found, 0.0)
 
 
-def _best_path(
-    steps: np.ndarray, initial: np.ndarray, switch: float
-) -> tuple[np.ndarray, float]:
+def _best_path(steps: np.ndarray, initial: np.ndarray, switch: float) -> tuple[np.ndarray, float]:
     """State of each step (the last column is "nothing"), and the score of the path."""
     n, n_states = steps.shape
     came_from = np.empty((n, n_states), dtype=np.int32)

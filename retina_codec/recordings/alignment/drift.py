@@ -10,7 +10,7 @@ from retina_codec.recordings.alignment.decoding import fine_shifts
 
 # Evidence that the best lag of a stretch must have over "follows nothing" to be told, in nats.
 LEAST_PEAK = 8.0
-MOST_PIECES = 200
+MOST_PIECES = 100
 LEAST_PIECES = 12
 
 

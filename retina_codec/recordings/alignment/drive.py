@@ -138,7 +138,7 @@ class Design:
     def moments(
         self, labels: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums over the frames of each label (-1 is left out): X'X, X'(n - mean n), and frames."""
+        """Sum X'X, X'(n - mean n) and 1 over the frames of each label (-1 is left out)."""
         n_labels = int(labels.max()) + 1
         size = self.n_numbers
         squares = np.zeros((n_labels, size, size))
@@ -166,7 +166,9 @@ class Design:
         return found
 
 
-def kept_places(movie: np.ndarray, runs: list[slice], counts: np.ndarray, history: int) -> np.ndarray:
+def kept_places(
+    movie: np.ndarray, runs: list[slice], counts: np.ndarray, history: int
+) -> np.ndarray:
     """Numbers of the places, at most `MOST_KEPT`, whose light the spikes depend on most.
 
     By the largest entry of the spike-triggered average in a coarse basis, in standard errors, over
@@ -191,9 +193,9 @@ def kept_places(movie: np.ndarray, runs: list[slice], counts: np.ndarray, histor
 def fitted_filters(
     squares: np.ndarray, products: np.ndarray, n_frames: float, n_spikes: np.ndarray, places: int
 ) -> np.ndarray:
-    """Filters (number, cell) by ridge regression on the places that drive each cell.
+    """Fit filters (number, cell) by ridge regression on the places that drive each cell.
 
-    Raises nothing: a cell or a stretch without spikes gets a filter of zeros.
+    A cell without spikes gets a filter of zeros.
     """
     size, n_cells = products.shape
     weights = np.zeros((size, n_cells))

@@ -63,7 +63,7 @@ def local_mean(values: np.ndarray, runs: list[slice], width: int, known: np.ndar
 def relative_rates(
     rates: np.ndarray, runs: list[slice], width: int, known: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """log q and q - 1, (fold, frame, cell) float32; both 0 where the model knows nothing."""
+    """Give log q and q - 1, (fold, frame, cell) float32; 0 where nothing is known."""
     ratio = np.ones(rates.shape, dtype=np.float32)
     for fold, values in enumerate(rates):
         mean = local_mean(values, runs, width, known)

@@ -51,7 +51,9 @@ def findings_table(findings: Sequence[Finding]) -> dict[str, xr.Variable]:
     }  # fmt: skip
     table = {}
     for name, (units, long_name) in COLUMNS.items():
-        values = np.array([getattr(f, name) for f in findings], dtype=kinds.get(name, np.float64))
+        values: np.ndarray = np.array(
+            [getattr(f, name) for f in findings], dtype=kinds.get(name, np.float64)
+        )
         attrs = {"long_name": long_name, **({"units": units} if units else {})}
         label = f"finding_{name}" if name in ("node", "repeat") else name
         table[label] = xr.Variable("finding", values, attrs)

@@ -161,9 +161,7 @@ def follow(
         return None
     rates = cross_fitted_rates(design, aligned, used, folds)
     log_ratio, excess = relative_rates(rates, design.runs, scale.local, known)
-    return judged(
-        counts, log_ratio, excess, folds, story, used, scale=scale, runs=design.runs
-    )
+    return judged(counts, log_ratio, excess, folds, story, used, scale=scale, runs=design.runs)
 
 
 def judged(

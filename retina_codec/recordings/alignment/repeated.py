@@ -10,8 +10,6 @@ from retina_codec._common.time import bin_width_of
 from retina_codec.recordings.alignment.continuous import (
     PRICES,
     Outcome,
-    expected_range,
-    segment_table,
 )
 from retina_codec.recordings.alignment.decoding import Story, Stretch, decode
 from retina_codec.recordings.alignment.drift import peaks
@@ -24,6 +22,7 @@ from retina_codec.recordings.alignment.model import (
     judged,
 )
 from retina_codec.recordings.alignment.sequence import MOST_CELLS
+from retina_codec.recordings.alignment.table import expected_range, segment_table
 
 LEAST_REPEATS = 4
 ROUNDS = 3
@@ -161,24 +160,24 @@ def _table(
     n_repeats, n = data.sizes["repeat"], data.sizes["time"]
     unknown = np.full(n_repeats, np.nan)
     start = np.array([_onset(data, r) for r in range(n_repeats)])
-    columns = dict(
-        node=np.full(n_repeats, name),
-        repeat=np.asarray(data["repeat"].values, dtype=np.int64),
-        start=start,
-        stop=start + n * width,
-        start_frame=np.zeros(n_repeats, dtype=np.int64),
-        stop_frame=np.full(n_repeats, n),
-        correlation=np.full((n_repeats, len(cells)), np.nan),
-        correlation_pooled=unknown,
-        correlation_low=unknown,
-        correlation_high=unknown,
-        best_lag_frames=unknown,
-        best_lag=unknown,
-        best_lag_error=unknown,
-        evidence=unknown,
-        expected_evidence=unknown,
-        state=np.full(n_repeats, "undetermined"),
-    )
+    columns = {
+        "node": np.full(n_repeats, name),
+        "repeat": np.asarray(data["repeat"].values, dtype=np.int64),
+        "start": start,
+        "stop": start + n * width,
+        "start_frame": np.zeros(n_repeats, dtype=np.int64),
+        "stop_frame": np.full(n_repeats, n),
+        "correlation": np.full((n_repeats, len(cells)), np.nan),
+        "correlation_pooled": unknown,
+        "correlation_low": unknown,
+        "correlation_high": unknown,
+        "best_lag_frames": unknown,
+        "best_lag": unknown,
+        "best_lag_error": unknown,
+        "evidence": unknown,
+        "expected_evidence": unknown,
+        "state": np.full(n_repeats, "undetermined"),
+    }
     if found is None or stories is None or counts is None:
         return segment_table(cells=cells, **columns)
     relative = found.relative.reshape(n_repeats, n, -1)
@@ -198,16 +197,16 @@ def _table(
     low, high = expected_range(pooled[state == "as filed"])
     rows = found.evidence.reshape(n_repeats, n, -1).sum(axis=1, dtype=np.float64)
     lag, error, _ = peaks(rows, found.shifts)
-    columns |= dict(
-        correlation=correlation,
-        correlation_pooled=pooled,
-        correlation_low=np.full(n_repeats, low),
-        correlation_high=np.full(n_repeats, high),
-        best_lag_frames=lag,
-        best_lag=lag * width,
-        best_lag_error=error * width,
-        evidence=rows[:, int(np.argmin(np.abs(found.shifts)))],
-        expected_evidence=found.expected.reshape(n_repeats, n).sum(axis=1),
-        state=state,
-    )
+    columns |= {
+        "correlation": correlation,
+        "correlation_pooled": pooled,
+        "correlation_low": np.full(n_repeats, low),
+        "correlation_high": np.full(n_repeats, high),
+        "best_lag_frames": lag,
+        "best_lag": lag * width,
+        "best_lag_error": error * width,
+        "evidence": rows[:, int(np.argmin(np.abs(found.shifts)))],
+        "expected_evidence": found.expected.reshape(n_repeats, n).sum(axis=1),
+        "state": state,
+    }
     return segment_table(cells=cells, **columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,12 +75,12 @@ class Sequence:
                 continue
             n_pieces = max(1, round((run.stop - start) / length))
             edges = start + np.arange(n_pieces + 1) * (run.stop - start) // n_pieces
-            found += [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+            found += [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
             open_start = None
         return found
 
     def finding(self, kind: str, start: int, stop: int, text: str, **columns: object) -> Finding:
-        """Finding about the frames [start, stop) of the sequence; `text` follows their numbers."""
+        """Make a finding about the frames [start, stop) ; `text` follows their numbers."""
         first, last = int(self.frame[start]), int(self.frame[stop - 1])
         name = str(self.node[start])
         begin, end = float(self.time[start]), float(self.time[stop - 1] + self.bin_width)
@@ -90,7 +91,7 @@ class Sequence:
 
 
 def analysed_together(nodes: Mapping[str, xr.Dataset]) -> list[dict[str, xr.Dataset]]:
-    """Groups of nodes that share cells, shape of the frames and bin width."""
+    """Group nodes that share cells, shape of the frames and bin width."""
     groups: dict[tuple[object, ...], dict[str, xr.Dataset]] = {}
     for name, data in nodes.items():
         shape = tuple(data["stimulus"].sizes[d] for d in data["stimulus"].dims if d != "time")

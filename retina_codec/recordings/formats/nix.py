@@ -111,37 +111,46 @@ def _name(item: h5py.Group) -> str:
 
 
 def _segment(block: h5py.Group, group: h5py.Group) -> Recorded:
-    trains: dict[str, list[Any]] = {"neo.spiketrain": [], "neo.event": [], "neo.epoch": []}
-    for tag in group.get("multi_tags", {}).values():
-        if _type(tag) in trains:
-            trains[_type(tag)].append(tag)
+    tags = group.get("multi_tags", {})
+    # Names only: thousands of open groups would hold more memory than the spikes.
+    names: dict[str, list[str]] = {"neo.spiketrain": [], "neo.event": [], "neo.epoch": []}
+    for key in tags:
+        names.get(_type(tags[key]), []).append(key)
     name = _name(group)
-    if not trains["neo.spiketrain"]:
+    if not names["neo.spiketrain"]:
         raise ValueError(
             f"path: segment {name!r} holds no spike trains; expected one neo.SpikeTrain a cell"
         )
-    ids, times = [], []
-    for number, tag in enumerate(trains["neo.spiketrain"]):
-        given = _property(tag, "neo_name") or _property(tag, "id")
-        ids.append(str(number if given is None else given))
-        times.append(_seconds(tag["positions"]))
-    order = sorted(range(len(ids)), key=lambda i: _natural(ids[i]))
-    times = [times[i] for i in order]
-    spikes = SpikeTimes.checked(
-        np.concatenate(times), np.r_[0, np.cumsum([len(t) for t in times])], [ids[i] for i in order]
-    )
-    dtypes = {tag["positions/data"].dtype for tag in trains["neo.spiketrain"]}
+    spikes, dtype = _spikes(tags, names["neo.spiketrain"])
     events: dict[str, np.ndarray] = {}
-    for number, tag in enumerate(trains["neo.event"]):
-        events[_name(tag) or f"event {number}"] = _seconds(tag["positions"])
+    for number, key in enumerate(names["neo.event"]):
+        events[_name(tags[key]) or f"event {number}"] = _seconds(tags[key]["positions"])
     return Recorded(
         spikes,
         events,
-        [_table(tag) for tag in sorted(trains["neo.epoch"], key=_name)],
+        [_table(tag) for tag in sorted((tags[key] for key in names["neo.epoch"]), key=_name)],
         _signals(group),
         name,
-        precision_notes(np.result_type(*dtypes), spikes.times),
+        precision_notes(dtype, spikes.times),
     )
+
+
+def _spikes(tags: h5py.Group, keys: list[str]) -> tuple[SpikeTimes, np.dtype]:
+    """Spike times in the natural order of the ids, and the kind of number they were kept in."""
+    ids, sizes, dtypes = [], [], set()
+    for number, key in enumerate(keys):
+        tag = tags[key]
+        given = _property(tag, "neo_name") or _property(tag, "id")
+        ids.append(str(number if given is None else given))
+        data = tag["positions/data"]
+        sizes.append(data.shape[0])
+        dtypes.add(data.dtype)
+    order = sorted(range(len(ids)), key=lambda i: _natural(ids[i]))
+    offsets = np.r_[0, np.cumsum([sizes[i] for i in order])]
+    times = np.empty(offsets[-1])
+    for place, i in enumerate(order):
+        times[offsets[place] : offsets[place + 1]] = _seconds(tags[keys[i]]["positions"])
+    return SpikeTimes.checked(times, offsets, [ids[i] for i in order]), np.result_type(*dtypes)
 
 
 def _seconds(array: h5py.Group) -> np.ndarray:
