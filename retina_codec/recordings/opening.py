@@ -143,9 +143,10 @@ def open_recording(
                 f"{', '.join(chosen.takes)}: leave it out"
             )
     tree, notes = chosen.read(path, options)
+    # A saved recording is given back as it was, and says what it once was opened from.
     if chosen.name != "tree":
-        tree.attrs["source_format"] = chosen.name
-        tree.attrs["source"] = path.resolve().name
+        tree.attrs.setdefault("source_format", chosen.name)
+        tree.attrs.setdefault("source", path.resolve().name)
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     return tree

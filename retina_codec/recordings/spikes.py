@@ -71,7 +71,7 @@ class SpikeTimes:
                 f"spike times: spike {number} of cell {cell!r} is {times[bad[0]]}; remove NaN and "
                 "infinite times"
             )
-        back = np.flatnonzero(np.diff(times) < 0) + 1
+        back = np.flatnonzero(times[1:] < times[:-1]) + 1
         back = back[~np.isin(back, offsets)]
         if back.size:
             cell, number = found._place(int(back[0]))

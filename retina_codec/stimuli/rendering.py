@@ -11,7 +11,7 @@ import numpy as np
 import quantities as pq
 import xarray as xr
 
-from retina_codec._common.checks import magnitude, require_count
+from retina_codec._common.checks import magnitude, require_count, says_finite
 from retina_codec._common.provenance import provenance
 from retina_codec.stimuli.lazy import lazy_array
 from retina_codec.stimuli.movie import make_movie, require_size
@@ -46,7 +46,7 @@ def labelled_movie(
     parameters: dict[str, Any],
 ) -> xr.DataArray:
     """Label the lazy movie; its description is `kind` with `parameters`, which name them all."""
-    return make_movie(
+    movie = make_movie(
         lazy_array(partial(_read_rendered, rendered), (n_frames, *rendered.shape)),
         bin_width=parameters["bin_width"],
         epoch=epoch,
@@ -57,6 +57,7 @@ def labelled_movie(
             **provenance(generator=kind, **parameters),
         },
     )
+    return says_finite(movie)
 
 
 # Parameters

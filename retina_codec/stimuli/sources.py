@@ -16,7 +16,7 @@ import numpy as np
 import quantities as pq
 import xarray as xr
 
-from retina_codec._common.checks import magnitude, nearest_names, require_dims
+from retina_codec._common.checks import magnitude, nearest_names, require_dims, says_finite
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import BIN_WIDTH_TOLERANCE, bin_width_of, time_coordinate
 from retina_codec.stimuli.described import render
@@ -269,13 +269,14 @@ def _labelled(found: Found, axes: tuple[str, ...], attrs: dict[str, Any]) -> xr.
     for dim in ("y", "x"):
         pixels = (dim, np.arange(sizes.get(dim, 1)), {"units": "pixel", "long_name": "pixel index"})
         coords.setdefault(dim, pixels)
-    return xr.DataArray(
+    movie = xr.DataArray(
         _values(found, axes, dims, shape),
         dims=dims,
         coords=coords,
         name="stimulus",
         attrs={**attrs, **found.attrs},
     )
+    return says_finite(movie) if found.dtype.kind in "biu" else movie
 
 
 def _values(

@@ -351,6 +351,16 @@ def test_gain_that_changes_is_no_alarm(flicker):
     assert found.attrs["verdict"] == "aligned", found.attrs["reason"]
 
 
+def test_cells_that_follow_more_weakly_for_a_while_are_a_note(flicker):
+    rng = np.random.default_rng(3)
+    drive = np.convolve(flicker, KERNEL)[:12_000] * np.where(np.arange(12_000) < 9000, 1.5, 0.4)
+    counts = rng.poisson((0.3 * np.exp(drive - drive.var() / 2))[:, None], size=(12_000, 3))
+    found = check_alignment(node_of(flicker, counts))
+    assert found["kind"].values.tolist() == ["weakly_followed"] and not found["alarm"].any()
+    assert abs(int(found["first_frame"][0]) - 9000) < 100
+    assert found.attrs["verdict"] == "aligned"
+
+
 def test_clean_simulations_raise_no_alarm(benchmark):
     verdicts = []
     for seed in range(16):
@@ -365,7 +375,10 @@ def test_clean_simulations_raise_no_alarm(benchmark):
 def test_damaged_simulations_are_found(benchmark, kind):
     found = [
         benchmark["found_rightly"](
-            check_alignment(benchmark["damaged"](*benchmark["simulated"](seed, shorter=0.6), kind, seed)), kind
+            check_alignment(
+                benchmark["damaged"](*benchmark["simulated"](seed, shorter=0.6), kind, seed)
+            ),
+            kind,
         )
         for seed in (3, 4)
     ]

@@ -43,8 +43,10 @@ WANDER_FRAMES, WANDER_SECONDS = 1.0, 0.010
 # Their standard deviation, which the error of a drift cannot be below.
 WANDER_SD_SECONDS = 0.005
 DRIFT_Z = 6.0
-# Standard deviations at which a stretch that the model misjudges follows the stimulus all the same.
+# A stretch that the model misjudges follows the stimulus all the same, if the spikes agree with the
+# rates by these standard deviations, and by this share of what is expected.
 WEAK_Z = 6.0
+WEAK_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,10 @@ def _weak_follow(found: Followed, part: slice) -> float:
         return 0.0
     middle = np.median(evidence[far])
     spread = 1.4826 * np.median(np.abs(evidence[far] - middle))
-    return float((evidence[~far].max() - middle) / spread) if spread > 0 else 0.0
+    nothing = float(found.expected_not[part].sum())
+    best = float(evidence[~far].max())
+    share = (best - nothing) / max(float(found.expected[part].sum()) - nothing, 1e-12)
+    return (best - float(middle)) / float(spread) if spread > 0 and share > WEAK_SHARE else 0.0
 
 
 def _segment_table(

@@ -50,7 +50,7 @@ def _read(path: Path, options: Options) -> Read:
     with opened(path) as file:
         block = _block(file, path)
         parts = [
-            _segment(block, group)
+            _segment(group)
             for group in _in_order(block.get("groups", {}))
             if _type(group) == "neo.segment"
         ]
@@ -110,52 +110,53 @@ def _name(item: h5py.Group) -> str:
     return str(_property(item, ORIGINAL_NAME) or _property(item, "neo_name") or "")
 
 
-def _segment(block: h5py.Group, group: h5py.Group) -> Recorded:
+def _segment(group: h5py.Group) -> Recorded:
+    """Read a segment; each entity is opened once, and closed again: there are thousands."""
+    ids: list[str] = []
+    times: list[np.ndarray] = []
+    dtypes = set()
+    events: dict[str, np.ndarray] = {}
+    tables: list[EpochTable] = []
     tags = group.get("multi_tags", {})
-    # Names only: thousands of open groups would hold more memory than the spikes.
-    names: dict[str, list[str]] = {"neo.spiketrain": [], "neo.event": [], "neo.epoch": []}
     for key in tags:
-        names.get(_type(tags[key]), []).append(key)
+        tag = tags[key]
+        kind = _type(tag)
+        if kind == "neo.spiketrain":
+            given = _property(tag, "neo_name") or _property(tag, "id")
+            ids.append(str(len(ids) if given is None else given))
+            array = tag["positions"]
+            data = array["data"]
+            dtypes.add(data.dtype)
+            times.append(_seconds(array, data))
+        elif kind == "neo.event":
+            events[_name(tag) or f"event {len(events)}"] = _seconds(tag["positions"])
+        elif kind == "neo.epoch":
+            tables.append(_table(tag))
     name = _name(group)
-    if not names["neo.spiketrain"]:
+    if not ids:
         raise ValueError(
             f"path: segment {name!r} holds no spike trains; expected one neo.SpikeTrain a cell"
         )
-    spikes, dtype = _spikes(tags, names["neo.spiketrain"])
-    events: dict[str, np.ndarray] = {}
-    for number, key in enumerate(names["neo.event"]):
-        events[_name(tags[key]) or f"event {number}"] = _seconds(tags[key]["positions"])
+    order = sorted(range(len(ids)), key=lambda i: _natural(ids[i]))
+    offsets = np.r_[0, np.cumsum([len(times[i]) for i in order])]
+    flat = np.empty(offsets[-1])
+    for place, i in enumerate(order):
+        flat[offsets[place] : offsets[place + 1]] = times[i]
+        times[i] = flat[:0]  # not held twice
+    spikes = SpikeTimes.checked(flat, offsets, [ids[i] for i in order])
     return Recorded(
         spikes,
         events,
-        [_table(tag) for tag in sorted((tags[key] for key in names["neo.epoch"]), key=_name)],
+        sorted(tables, key=lambda table: table.name),
         _signals(group),
         name,
-        precision_notes(dtype, spikes.times),
+        precision_notes(np.result_type(*dtypes), flat),
     )
 
 
-def _spikes(tags: h5py.Group, keys: list[str]) -> tuple[SpikeTimes, np.dtype]:
-    """Spike times in the natural order of the ids, and the kind of number they were kept in."""
-    ids, sizes, dtypes = [], [], set()
-    for number, key in enumerate(keys):
-        tag = tags[key]
-        given = _property(tag, "neo_name") or _property(tag, "id")
-        ids.append(str(number if given is None else given))
-        data = tag["positions/data"]
-        sizes.append(data.shape[0])
-        dtypes.add(data.dtype)
-    order = sorted(range(len(ids)), key=lambda i: _natural(ids[i]))
-    offsets = np.r_[0, np.cumsum([sizes[i] for i in order])]
-    times = np.empty(offsets[-1])
-    for place, i in enumerate(order):
-        times[offsets[place] : offsets[place + 1]] = _seconds(tags[keys[i]]["positions"])
-    return SpikeTimes.checked(times, offsets, [ids[i] for i in order]), np.result_type(*dtypes)
-
-
-def _seconds(array: h5py.Group) -> np.ndarray:
+def _seconds(array: h5py.Group, data: h5py.Dataset | None = None) -> np.ndarray:
     """Read the times of a data array, in seconds."""
-    values = np.asarray(array["data"][()], dtype=np.float64)
+    values = np.asarray((array["data"] if data is None else data)[()], dtype=np.float64)
     unit = str(array.attrs.get("unit", "s"))
     return values if unit == "s" else pq.Quantity(values, unit).rescale("s").magnitude
 
