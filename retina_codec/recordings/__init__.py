@@ -17,8 +17,8 @@ from retina_codec.recordings.quality import quality, select_cells
 from retina_codec.recordings.rates import firing_rate
 from retina_codec.recordings.repeats import find_repeats
 from retina_codec.recordings.splitting import split
-from retina_codec.recordings.trials import psth
 from retina_codec.recordings.to_neo import recording_to_neo
+from retina_codec.recordings.trials import psth
 from retina_codec.recordings.triggered_average import spike_triggered_average
 from retina_codec.recordings.tuning import direction_selectivity, direction_tuning, on_off_index
 
