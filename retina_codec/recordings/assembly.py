@@ -16,7 +16,7 @@ from retina_codec._common.checks import require_count, require_finite
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, block_coordinate, time_coordinate
 from retina_codec.recordings.binning import checked_bin_width, late_mark_note
-from retina_codec.recordings.mark_repair import fitted_marks
+from retina_codec.recordings.mark_repair import FittedMarks, fitted_marks
 from retina_codec.recordings.nodes import cell_coordinate
 from retina_codec.recordings.plan import (
     FrozenNoise,
@@ -127,12 +127,17 @@ def _nodes_of(
     rate_sd: Any,
 ) -> tuple[dict[str, xr.Dataset], np.ndarray, Plan | None, list[str], tuple[float, float]]:
     """Nodes of one presentation, frames used, plan, notes, and its begin and end (seconds)."""
-    movie, marks = given.movie, given.marks
+    movie = given.movie
     first, stop = _frame_range(given.frames, movie.sizes["time"])
+    # All marks are fitted to all frames first: one that is lost before the first frame used would
+    # shift every frame after it, and nothing in the recording could tell.
+    fitted = fitted_marks(given.marks, movie.sizes["time"], PAUSE_INTERVALS)
+    marks, gaps, repairs = fitted.marks, fitted.gaps, fitted.notes
     if given.frames is not None:
+        _require_sure_start(fitted, movie.sizes["time"], first, stop)
         movie, marks = movie.isel(time=slice(first, stop)), marks[first : stop + 1]
+        gaps = gaps[(gaps >= first) & (gaps < stop)] - first
     require_finite(movie, "stimulus")
-    marks, repairs = fitted_marks(marks, movie.sizes["time"], PAUSE_INTERVALS)
     plan = _resolved(given.plan, movie, marks, epochs)
     if plan is None:
         require_one_mark_a_frame(movie.sizes["time"], len(marks))
@@ -140,7 +145,7 @@ def _nodes_of(
     else:
         layout = layout_of(movie, len(marks), plan)
 
-    shown = _shown(movie, marks)
+    shown = _shown(movie, marks, gaps)
     used = layout.frames
     width = checked_bin_width(shown.interval[used], used + first, bin_width)
     if "time" in movie.coords and "bin_width" in movie["time"].attrs:
@@ -156,6 +161,22 @@ def _nodes_of(
         nodes[given.repeated] = _repeat_node(spikes, shown, layout.repeats, width, rate_sd)
     limits = (float(shown.onsets[used[0]]), float(shown.ends[used[-1]]))
     return nodes, used + first, plan, notes, limits
+
+
+def _require_sure_start(fitted: FittedMarks, n_frames: int, first: int, stop: int) -> None:
+    """Raise ValueError if marks that are lost or doubled leave it open which one frame `first` has.
+
+    Where there is one mark a frame, they may be a display that stalled: that is only warned of, as
+    are those after `first`, where spikes can tell.
+    """
+    before = fitted.odd[fitted.odd < first]
+    if before.size and len(fitted.marks) - n_frames not in (0, 1):
+        raise ValueError(
+            f"frames={(first, stop)}: the gap after mark {before[0]} says that a mark is lost or "
+            f"doubled there, and {len(fitted.marks)} marks for {n_frames} frames do not tell how "
+            "many: every frame after it would be shifted; correct frame_times, or give those of "
+            "this stretch with its part of the stimulus"
+        )
 
 
 def frame_mark_node(marks: np.ndarray) -> xr.Dataset:
@@ -214,15 +235,15 @@ def _resolved(
     return found
 
 
-def _shown(movie: xr.DataArray, marks: np.ndarray) -> Frames:
-    """Onset and end of every frame that has a mark; the last before a pause lasts an interval."""
+def _shown(movie: xr.DataArray, marks: np.ndarray, gaps: np.ndarray) -> Frames:
+    """Onset and end of every frame that has a mark; the last before a gap lasts an interval."""
     n_frames = min(movie.sizes["time"], len(marks))
     intervals = np.diff(marks[: n_frames + 1])
-    usual = float(np.median(intervals))
-    paused = intervals > PAUSE_INTERVALS * usual
+    paused = np.zeros(len(intervals), dtype=bool)
+    paused[gaps[gaps < len(intervals)]] = True
     mean = float(intervals[~paused].mean())
     ends = np.append(marks[1:], marks[-1] + mean)[:n_frames]
-    # A mark after a pause does not end the frame before it.
+    # A mark after a gap does not end the frame before it.
     paused = np.append(paused, False)[:n_frames]
     ends[paused] = marks[:n_frames][paused] + mean
     cuts = [0, *(np.flatnonzero(paused[:-1]) + 1).tolist(), n_frames]
@@ -250,7 +271,8 @@ def _without_pauses(layout: Layout, shown: Frames) -> tuple[Layout, list[str]]:
         for seam in seams[:3]
     )
     note = (
-        f"the display paused {len(seams)} times ({pauses}{', ...' if len(seams) > 3 else ''}); "
+        f"the display paused or stalled {len(seams)} times "
+        f"({pauses}{', ...' if len(seams) > 3 else ''}); "
         "runs end there, and no window reaches across"
     )
     left_out = len(layout.repeats) - len(whole)

@@ -17,6 +17,7 @@ from retina_codec.recordings.assembly import Plan
 from retina_codec.recordings.formats import FORMATS, Format, Options
 from retina_codec.recordings.formats.nix_writing import save_nix
 from retina_codec.recordings.formats.nwb_writing import save_nwb
+from retina_codec.recordings.formats.stored import SAVED_TREE
 from retina_codec.recordings.formats.tree import require_recording
 
 
@@ -143,8 +144,8 @@ def open_recording(
                 f"{', '.join(chosen.takes)}: leave it out"
             )
     tree, notes = chosen.read(path, options)
-    # A saved recording is given back as it was, and says what it once was opened from.
-    if chosen.name != "tree":
+    # A saved recording is given back as it was.
+    if chosen.name != "tree" and not tree.encoding.pop(SAVED_TREE, False):
         tree.attrs.setdefault("source_format", chosen.name)
         tree.attrs.setdefault("source", path.resolve().name)
     for note in notes:

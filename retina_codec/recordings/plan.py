@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import xarray as xr
@@ -73,6 +75,9 @@ class RepeatedFrames:
         First frame of each repeat, ascending, at least `n_frames` apart.
     n_frames : int
         Frames of one repeat, at least 1.
+    left_out : tuple of (int, int), optional
+        Stretches (first, stop) that are used for nothing, such as a repeat that was broken off:
+        as running frames they would put what is tested into what is trained.
 
     Raises
     ------
@@ -90,6 +95,7 @@ class RepeatedFrames:
 
     starts: tuple[int, ...]
     n_frames: int
+    left_out: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         require_count(self.n_frames, 1, "n_frames")
@@ -154,9 +160,16 @@ def layout_of(movie: xr.DataArray, n_marks: int, plan: FrozenNoise | RepeatedFra
                 f"plan: repeat {number} ({_span(part.start, part.stop)}) differs from repeat 0 in "
                 "the stimulus; leave it out of the starts, or correct n_frames"
             )
-    edges = [0, *(edge for part in repeats for edge in (part.start, part.stop)), n_frames]
-    between = [slice(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
-    return Layout(list(enumerate(between)), list(enumerate(repeats)), [])
+    taken = np.zeros(n_frames + 2, dtype=bool)
+    taken[[0, -1]] = True
+    for part in [*repeats, *(slice(a, b) for a, b in plan.left_out)]:
+        taken[part.start + 1 : part.stop + 1] = True
+    changes = np.flatnonzero(np.diff(taken)).reshape(-1, 2)
+    between = [slice(int(a), int(b)) for a, b in changes]
+    notes = [
+        f"{_span(a, b)} are not used: they show a part of the repeats" for a, b in plan.left_out
+    ]
+    return Layout(list(enumerate(between)), list(enumerate(repeats)), notes)
 
 
 def require_one_mark_a_frame(n_frames: int, n_marks: int) -> None:
@@ -164,13 +177,19 @@ def require_one_mark_a_frame(n_frames: int, n_marks: int) -> None:
     if n_marks - n_frames not in (0, 1):
         raise ValueError(
             f"stimulus has {n_frames} frames but frame_times has {n_marks} marks; expected one "
-            "mark a frame (and at most one more, which ends the last frame): say with frames="
-            "(first, stop) which were shown, or give the plan= of its repeats"
+            "mark a frame (and at most one more, which ends the last frame): correct the longer one, "
+            "say with frames=(first, stop) which belong to the first marks, or give the plan= of "
+            "its repeats"
         )
 
 
 def _frames(movie: xr.DataArray, part: slice) -> np.ndarray:
     return movie.isel(time=part).values
+
+
+def _digest(values: np.ndarray) -> bytes:
+    """Sixteen bytes that are the same for equal frames only (-0.0 is 0.0)."""
+    return blake2b(np.ascontiguousarray(values + 0).tobytes(), digest_size=16).digest()
 
 
 def _span(start: int, stop: int) -> str:
@@ -180,7 +199,7 @@ def _span(start: int, stop: int) -> str:
 def _usable_blocks(
     movie: xr.DataArray, n_marks: int, plan: FrozenNoise
 ) -> tuple[list[int], list[str]]:
-    """Numbers of the complete blocks whose frozen frames are those of block 0, and what was left.
+    """Numbers of the complete blocks that share their frozen frames, and what was left.
 
     The second item says, in one sentence each, which frames are not used and why.
     """
@@ -198,22 +217,22 @@ def _usable_blocks(
             f"{lengths}: not one complete block of the plan ({plan.running_frames} running + "
             f"{plan.frozen_frames} frozen frames); check the plan"
         )
-    first = _frames(movie, plan.frozen(0))
-    used, notes = [], []
-    for block in range(n_complete):
-        if np.array_equal(_frames(movie, plan.frozen(block)), first):
-            used.append(block)
-        else:
-            start = block * plan.block_frames
-            notes.append(
-                f"{_span(start, start + plan.block_frames)} (block {block}) are not used: the "
-                "frozen frames of the stimulus are not those of block 0"
-            )
+    # What most blocks show is the frozen part: a damaged block 0 must not decide.
+    digests = [_digest(_frames(movie, plan.frozen(block))) for block in range(n_complete)]
+    usual = Counter(digests).most_common(1)[0][0]
+    reference = digests.index(usual)
+    used = [block for block in range(n_complete) if digests[block] == usual]
+    notes = [
+        f"{_span(block * plan.block_frames, (block + 1) * plan.block_frames)} (block {block}) are "
+        f"not used: the frozen frames of the stimulus are not those of block {reference}"
+        for block in range(n_complete)
+        if digests[block] != usual
+    ]
     if n_complete > 1 and len(used) == 1:
         raise ValueError(
-            f"stimulus: the frozen frames differ from those of block 0 in all of the blocks 1.."
-            f"{n_complete - 1}; the plan ({plan.running_frames} running + {plan.frozen_frames} "
-            "frozen frames) does not fit this stimulus: check its numbers of frames"
+            f"stimulus: the frozen frames of the {n_complete} complete blocks all differ; the plan "
+            f"({plan.running_frames} running + {plan.frozen_frames} frozen frames) does not fit "
+            "this stimulus: check its numbers of frames"
         )
     end = n_complete * plan.block_frames
     # One mark more than frames only ends the last frame.

@@ -10,6 +10,7 @@ HIGHEST_RATE = 1000.0  # Hz: no cell fires so fast for long; its refractory peri
 FEWEST_SPIKES = 20  # below, a mean interval says nothing
 # Spikes that last this many times as long as the stimulus are in another unit (1e3 or 1e6 times
 # as long), or of another recording.
+EARLY = 0.01  # of the stimulus: spikes that all lie in it were read in too small a unit
 MILLI = (100.0, 1e4)
 MICRO = (1e5, 1e7)
 
@@ -42,6 +43,12 @@ def require_plausible(spikes: SpikeTimes, onset: float, end: float) -> list[str]
                 "in seconds, or with their unit"
             )
     last = float(times.max())
+    if times.size >= FEWEST_SPIKES and 0 < last < EARLY * end and last - onset < EARLY * end:
+        raise ValueError(
+            f"spike times: all {times.size} spikes lie before {last:.4g} s, but the stimulus lasts "
+            f"until {end:.6g} s; are they in another unit than was read (seconds taken as "
+            "milliseconds)? Give them in seconds, or with their unit"
+        )
     inside = float(np.mean((times >= onset) & (times < end)))
     after = float(np.mean(times >= end))
     longer = last / max(end, 1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
@@ -20,7 +22,8 @@ def find_repeats(
     Frames are compared exactly. Of all stretches of at least `min_frames` frames that occur
     several times, the one with the most repeated frames (repeats x length) is taken and made as
     long as all its occurrences agree; a stretch without any change (grey) does not count. Where a
-    stimulus is nothing but repeats, they follow each other.
+    stimulus is nothing but repeats, they follow each other. What elsewhere shows a part of the
+    repeat (one that was broken off) is `left_out` of the running frames.
 
     Parameters
     ----------
@@ -81,7 +84,33 @@ def find_repeats(
             continue
         if best is None or _size(found) > _size(best):
             best = found
-    return best
+    return None if best is None else _without_parts(best, frames, words, still, min_frames)
+
+
+def _without_parts(
+    found: RepeatedFrames,
+    frames: np.ndarray,
+    words: np.ndarray,
+    still: np.ndarray,
+    min_frames: int,
+) -> RepeatedFrames:
+    """Leave out what elsewhere shows a part of the repeat: it is neither a run nor a repeat."""
+    repeated = np.zeros(len(frames), dtype=bool)
+    for start in found.starts:
+        repeated[start : start + found.n_frames] = True
+    inside = words[found.starts[0] : found.starts[0] + found.n_frames - min_frames + 1]
+    part = np.zeros(len(frames), dtype=bool)
+    for place in np.flatnonzero(np.isin(words, inside) & ~still):
+        part[place : place + min_frames] = True
+    # A repeat that follows the last one without a pause, and was soon broken off.
+    end = found.starts[-1] + found.n_frames
+    if np.diff(found.starts).min() == found.n_frames:
+        begun = frames[found.starts[0] :][: len(frames) - end] == frames[end:]
+        n = len(begun) if begun.all() else int(np.argmin(begun))
+        part[end : end + n] = True
+    part &= ~repeated
+    edges = np.flatnonzero(np.diff(np.r_[False, part, False])).reshape(-1, 2)
+    return replace(found, left_out=tuple((int(a), int(b)) for a, b in edges))
 
 
 def repeats_in_epochs(epochs: xr.Dataset | None, label: str, onsets: np.ndarray) -> RepeatedFrames:
@@ -98,6 +127,16 @@ def repeats_in_epochs(epochs: xr.Dataset | None, label: str, onsets: np.ndarray)
         raise ValueError(f"plan={label!r} is no label of the epochs; {nearest_names(label, names)}")
     start = np.sort(epochs["start"].values[chosen])
     stop = start + epochs["duration"].values[chosen][np.argsort(epochs["start"].values[chosen])]
+    if len(start) < 2:
+        raise ValueError(
+            f"plan={label!r} is the label of one epoch only; repeats need at least two: leave the "
+            "plan out"
+        )
+    if not (stop > start).all():
+        raise ValueError(
+            f"plan={label!r}: the epoch at {start[stop <= start][0]:g} s has no duration; expected "
+            "that of the repeat, in seconds"
+        )
     # Marks and epochs are stamped by different hands: half an interval decides.
     half = 0.5 * float(np.median(np.diff(onsets)))
     first, last = np.searchsorted(onsets, start - half), np.searchsorted(onsets, stop - half)
@@ -107,7 +146,8 @@ def repeats_in_epochs(epochs: xr.Dataset | None, label: str, onsets: np.ndarray)
         odd = int(np.flatnonzero(lengths != usual)[0]) if (lengths != usual).any() else 0
         raise ValueError(
             f"plan={label!r}: repeats are of unequal length: epoch {odd}, at {start[odd]:g} s, "
-            f"holds {lengths[odd]} frames, others {usual}; correct its duration, or give "
+            f"holds {lengths[odd]} frames, others {usual}; correct its duration, take frames= that "
+            "hold it whole, or give "
             "RepeatedFrames(starts=..., n_frames=...) with the frames that all have"
         )
     return RepeatedFrames(tuple(int(a) for a in first), int(lengths[0]))

@@ -1,5 +1,7 @@
 """Doubled and lost frame marks: put right where their number explains it, else said."""
 
+import contextlib
+
 import neo
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def follows(recording):
     train = recording["train"]
     flicker = train["stimulus"].values[:, 0, 0]
     counts = train["spike_count"].values[:, 0]
-    return (counts[2:] * (flicker[:-2] > 0.8)).sum() / counts.sum()
+    return (counts[2:] * (flicker[:-2] > 0.8)).sum() / counts[2:].sum()
 
 
 def test_lost_marks_are_laid_into_their_gap(made):
@@ -67,6 +69,42 @@ def test_a_stall_is_said_and_left(made):
     with (
         pytest.warns(UserWarning, match="after mark 199 the gap is longer.*check_alignment"),
         pytest.warns(UserWarning, match="these marks are late"),
+        pytest.warns(UserWarning, match=r"paused or stalled 1 times \(0\.0397 s after frame 199\)"),
     ):
         recording = recording_from_neo(segment, stimulus=flicker, frame_times=seen)
-    np.testing.assert_array_equal(recording["train"]["time"], seen)
+    train = recording["train"]
+    np.testing.assert_array_equal(train["time"], seen)
+    assert train["block"].values.tolist() == [0] * 200 + [1] * 200
+
+
+def test_spikes_of_a_stall_are_in_no_bin(made):
+    _, flicker, marks = made
+    seen = marks.copy()
+    seen[200:] += 12 * BIN
+    regular = np.arange(0.9, 9.3, 0.01)
+    segment = neo.Segment()
+    segment.spiketrains.append(neo.SpikeTrain(regular * pq.s, t_stop=99, name="a"))
+    with pytest.warns(UserWarning, match="paused or stalled"):
+        recording = recording_from_neo(segment, stimulus=flicker, frame_times=seen)
+    assert recording["train"]["spike_count"].max() <= 3
+    assert recording["train"]["rate"].max() < 160
+
+
+@pytest.mark.parametrize("n_lost", [0, 2])
+def test_frames_are_counted_over_all_marks(made, n_lost):
+    segment, flicker, marks = made
+    seen = np.delete(marks, [100, 101][:n_lost])
+    with pytest.warns(UserWarning) if n_lost else contextlib.nullcontext():
+        part = recording_from_neo(segment, stimulus=flicker, frame_times=seen, frames=(150, 390))
+    assert follows(part) == 1
+    np.testing.assert_allclose(part["train"]["time"], marks[150:390], atol=1e-3)
+
+
+def test_frames_after_marks_that_cannot_be_counted_are_refused(made):
+    segment, flicker, marks = made
+    seen = np.delete(marks, [100, 101, 395, 396, 398, 399])
+    with pytest.raises(ValueError, match=r"frames=\(150, 390\): the gap after mark 99 .* shifted"):
+        recording_from_neo(segment, stimulus=flicker, frame_times=seen, frames=(150, 390))
+    with pytest.warns(UserWarning, match="may be|later marks do not catch up"):
+        part = recording_from_neo(segment, stimulus=flicker, frame_times=seen, frames=(0, 90))
+    assert follows(part) == 1

@@ -271,7 +271,7 @@ PARAMETERS = "FrozenNoise\nRunningFrames={}\nFrozenFrames={}\n"
         (
             break_file("01_frozen_gauss.txt", PARAMETERS.format(30, 13)),
             ValueError,
-            "differ from those of block 0 in all of the blocks 1..3; the plan .* does not fit",
+            "frozen frames of the 4 complete blocks all differ; the plan .* does not fit",
         ),
         (
             break_file("01_frozen_gauss.txt", PARAMETERS.format(3000, 600)),
@@ -312,14 +312,20 @@ def test_repeated_marks_are_refused(text_folder):
         open_recording(folder)
 
 
-def test_a_gap_of_some_frames_is_refused(text_folder):
-    marks = np.arange(60) * 0.1
-    marks[30:] += 0.9
-    folder = text_folder(marks=marks, stimulus=np.ones(60), plan=None)
-    with pytest.raises(ValueError, match=r"the longest, 1 s, follows mark 29.*frames=\(first"):
+def test_marks_of_two_rates_are_refused(text_folder):
+    marks = np.cumsum(np.r_[0, np.tile([0.1, 0.124, 0.1], 20)])
+    folder = text_folder(marks=marks[:60], stimulus=np.ones(60), plan=None)
+    with pytest.raises(ValueError, match=r"the longest, 0\.124 s, follows mark 1[0-9].*one by one"):
         open_recording(folder)
-    recording = open_recording(folder, frames=(0, 29))
-    assert recording.attrs["frames_used"] == "0..28"
+
+
+def test_frames_choose_a_stretch(text_folder):
+    marks = np.arange(60) * 0.1
+    folder = text_folder(marks=marks, stimulus=np.arange(60.0), plan=None)
+    recording = open_recording(folder, frames=(10, 29))
+    assert recording.attrs["frames_used"] == "10..28"
+    assert recording["train"]["stimulus"].values.ravel().tolist() == list(range(10, 29))
+    np.testing.assert_array_equal(recording["train"]["time"], marks[10:29])
 
 
 def test_a_pause_ends_a_run(text_folder):
@@ -327,7 +333,7 @@ def test_a_pause_ends_a_run(text_folder):
     marks[30:] += 8.0
     spikes = {"C1": np.array([2.95, 3.05, 7.0, 11.05])}  # one in the pause, two beside it
     folder = text_folder(marks=marks, stimulus=np.ones(60), plan=None, spikes=spikes)
-    with pytest.warns(UserWarning, match=r"paused 1 times \(8\.1 s after frame 29\)"):
+    with pytest.warns(UserWarning, match=r"stalled 1 times \(8\.1 s after frame 29\)"):
         train = open_recording(folder)["train"]
     assert train["block"].values.tolist() == [0] * 30 + [1] * 30
     assert np.flatnonzero(train["spike_count"].values[:, 0]).tolist() == [29, 30]

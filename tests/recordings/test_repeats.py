@@ -59,6 +59,32 @@ def test_nothing_but_repeats():
     assert np.diff(found.starts).tolist() == [100] * 4
 
 
+def test_a_repeat_that_was_broken_off_is_not_trained_on():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=100), rng.normal(size=60)
+    found = find_repeats(movie_of(np.r_[a, a, a, a, a[:30]]))
+    assert found == RepeatedFrames((0, 100, 200, 300), 100, left_out=((400, 430),))
+    found = find_repeats(movie_of(np.r_[a, b, a, b, a, rng.normal(size=70)]))
+    assert found == RepeatedFrames((0, 160), 160, left_out=((320, 420),))
+    values = np.r_[a, b, a, rng.normal(size=80), a[20:80], rng.normal(size=200)]
+    opened = recording_from_neo(segment(), stimulus=values, frame_times=MARKS, plan="find")
+    tested = set(opened["test"]["stimulus"].values.ravel().tolist())
+    assert not tested & set(opened["train"]["stimulus"].values.ravel().tolist())
+    assert "frames 340..399 are not used: they show a part of the repeats" in opened.attrs["notes"]
+
+
+def test_a_damaged_first_block_does_not_decide():
+    values = np.random.default_rng(7).normal(size=600)
+    for block in (1, 2):
+        values[200 * block + 140 : 200 * block + 200] = values[140:200]
+    values[150] += 1
+    with pytest.warns(UserWarning, match=r"frames 0\.\.199 \(block 0\) are not used.*of block 1"):
+        opened = recording_from_neo(
+            segment(), stimulus=values, frame_times=MARKS, plan=FrozenNoise(140, 60)
+        )
+    assert opened["test"]["repeat"].values.tolist() == [1, 2]
+
+
 def test_noise_and_grey_have_no_repeats():
     rng = np.random.default_rng(1)
     assert find_repeats(movie_of(rng.normal(size=2000))) is None
@@ -129,6 +155,8 @@ def test_frozen_noise_is_found_without_its_plan():
         ("frozen", (), "plan='frozen' names epochs, but the recording has none"),
         ("frozn", ([1, 3], [1, 1], ["frozen"] * 2), "did you mean 'frozen'"),
         ("frozen", ([1, 3], [1, 0.5], ["frozen"] * 2), "repeats are of unequal length: epoch"),
+        ("frozen", ([1], [1], ["frozen"]), "the label of one epoch only"),
+        ("frozen", ([1, 3], [1, 0], ["frozen"] * 2), "the epoch at 3 s has no duration"),
         (RepeatedFrames((0, 550), 60), (), "the last repeat ends at frame 610"),
         (RepeatedFrames((0, 300), 60), (), "repeat 1 .frames 300..359. differs from repeat 0"),
     ],

@@ -85,6 +85,12 @@ def test_seconds_read_as_milliseconds_are_questioned():
         recorded(times, units=pq.ms)
 
 
+def test_seconds_read_as_milliseconds_by_a_slow_cell_are_questioned():
+    times = np.sort(np.random.default_rng(1).uniform(0, 133, 66))
+    with pytest.raises(ValueError, match=r"all 66 spikes lie before 0\.1\d* s, but the stimulus la"):
+        recorded(times, n_frames=13_300, units=pq.ms)
+
+
 def test_clocks_that_do_not_meet():
     times = np.sort(np.random.default_rng(1).uniform(0, 10, 500))
     with pytest.raises(ValueError, match="all 500 spikes lie outside the stimulus"):

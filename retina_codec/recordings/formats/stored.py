@@ -59,10 +59,15 @@ def with_spike_times(tree: xr.DataTree, spikes: SpikeTimes, digest: str, path: P
     return tree
 
 
+SAVED_TREE = "saved"  # in the encoding of a tree: it is given back as it was
+
+
 def chosen(tree: xr.DataTree, options: Options) -> xr.DataTree:
     """Check the bin width that was given, and keep the cells that were asked for."""
     for data in require_recording(tree, "path"):
         if options.bin_width is not None:
             given = magnitude(options.bin_width, "s", "bin_width")
             require_matching_width(given, bin_width_of(data, "path"))
-    return tree if options.cells is None else of_cells(tree, options.cells)
+    tree = tree if options.cells is None else of_cells(tree, options.cells)
+    tree.encoding[SAVED_TREE] = True
+    return tree
