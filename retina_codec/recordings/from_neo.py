@@ -65,8 +65,8 @@ def recording_from_neo(
         of movies, one a segment (runs); or a mapping from the names of the segments to movies.
     frame_times : str, neo object, quantity, numpy.ndarray, mapping or list, optional
         Frame marks on the clock of the spikes: the name of an event, of epochs (their starts) or
-        of an analog channel with trigger pulses (each rises through half of its height at a mark)
-        of the segment; a neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal;
+        of an analog channel with trigger pulses of the segment (each crosses half of its height at
+        a mark: rising, or falling where the channel is high most of the time, with a warning); a neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal;
         or times (plain numbers are seconds). By default the only event of the segment. For several
         segments what all of them know or share, or a list, one a segment.
     plan : FrozenNoise, RepeatedFrames, str or mapping, optional
@@ -76,7 +76,8 @@ def recording_from_neo(
         epochs that are the repeats. Without a plan, all frames were shown once. For several
         stimuli: the same for all, or by name. Not with several segments.
     frames : (int, int) or mapping, optional
-        First frame to use, and the one after the last; a plan counts from the first one.
+        First frame to use, and the one after the last; a plan counts from the first one. By the
+        names of the stimuli, or of several segments.
     bin_width : float or quantity, optional
         Seconds; must agree with the mean frame interval within 2 %, which it then replaces.
     cells : list of ids, optional
@@ -116,7 +117,8 @@ def recording_from_neo(
     Warns
     -----
     UserWarning
-        About frames that are not used, late frame marks, pauses, and spikes outside the stimulus.
+        About frames that are not used, late frame marks, inverted trigger pulses, pauses, and
+        spikes outside the stimulus.
 
     Examples
     --------

@@ -13,6 +13,8 @@ from retina_codec._common.time import bin_width_of
 
 COUNT_DIMS = ("repeat", "time", "cell")
 STIMULUS_DIMS = ("time", "color", "y", "x")
+# What was recorded, in the order in which it is looked for.
+RESPONSES = ("spike_count", "rate", "response", "potential")
 
 
 def require_node(
@@ -52,6 +54,12 @@ def require_node(
         data = data.assign(stimulus=stimulus)
     bin_width_of(data, argument)
     return data
+
+
+def response_of(node: Any) -> str | None:
+    """Name of what was recorded in a node, the first of `RESPONSES`; None where there is none."""
+    held = node.data_vars if isinstance(node, xr.DataTree | xr.Dataset) else ()
+    return next((name for name in RESPONSES if name in held), None)
 
 
 def cell_coordinate(ids: Sequence[str]) -> xr.DataArray:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t as student_t
 
-from retina_codec._common.checks import require_count
+from retina_codec._common.checks import require_count, require_finite
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, whole_history
 from retina_codec.recordings.nodes import require_node
@@ -98,7 +98,7 @@ def reliability(
     TypeError
         If `node` is no node, or a number is not whole.
     ValueError
-        If `node` has no repeats, or no bin with a whole history.
+        If `node` has no repeats, counts that are NaN, or no bin with a whole history.
 
     Examples
     --------
@@ -125,6 +125,7 @@ def reliability(
             "node['spike_count'] has no dim 'repeat'; reliability needs a repeated stimulus: give "
             "the node with the repeats, such as recording['test']"
         )
+    require_finite(counts, "node['spike_count']")
     bins = whole_history(data, history)
     if len(bins) < 2:
         raise ValueError(

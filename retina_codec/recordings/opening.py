@@ -15,6 +15,7 @@ from retina_codec._common.checks import require_choice
 from retina_codec._common.files import TREE_SUFFIXES, save_tree
 from retina_codec.recordings.assembly import Plan
 from retina_codec.recordings.formats import FORMATS, Format, Options
+from retina_codec.recordings.formats.hdf5 import require_whole
 from retina_codec.recordings.formats.nix_writing import save_nix
 from retina_codec.recordings.formats.nwb_writing import save_nwb
 from retina_codec.recordings.formats.stored import SAVED_TREE
@@ -215,6 +216,7 @@ def _recognised(path: Path) -> Format:
     for format in FORMATS:
         if format.recognises(path):
             return format
+    require_whole(path)
     known = "; ".join(f"{format.name!r}: {format.expects}" for format in FORMATS)
     kind = "folder" if path.is_dir() else "file"
     raise ValueError(

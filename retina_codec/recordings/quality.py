@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t as student_t
 
-from retina_codec._common.checks import require_count
+from retina_codec._common.checks import magnitude, require_count, require_finite
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, whole_history
 from retina_codec.recordings.nodes import cell_coordinate, chosen_cells, require_node
@@ -37,17 +37,17 @@ MEASURES = {
 }
 FROM_REPEATS = ("cc_max", "signal_power", "explainable_variance", "ceiling")
 
-# Criteria of `select_cells`: measure, which end is good, how to say that a cell fails.
+# Criteria of `select_cells`: measure, which end is good, units that a limit is taken in.
 CRITERIA = {
-    "min_spikes": ("n_spikes", "least"),
-    "min_rate": ("mean_rate", "least"),
-    "max_isi_violations": ("isi_violations", "most"),
-    "max_contamination": ("contamination", "most"),
-    "min_presence": ("presence_ratio", "least"),
-    "max_drift": ("rate_drift", "most"),
-    "max_response_drift": ("response_drift", "most"),
-    "min_cc_max": ("cc_max", "least"),
-    "min_explainable_variance": ("explainable_variance", "least"),
+    "min_spikes": ("n_spikes", "least", "dimensionless"),
+    "min_rate": ("mean_rate", "least", "Hz"),
+    "max_isi_violations": ("isi_violations", "most", "dimensionless"),
+    "max_contamination": ("contamination", "most", "dimensionless"),
+    "min_presence": ("presence_ratio", "least", "dimensionless"),
+    "max_drift": ("rate_drift", "most", "percent/min"),
+    "max_response_drift": ("response_drift", "most", "dimensionless"),
+    "min_cc_max": ("cc_max", "least", "dimensionless"),
+    "min_explainable_variance": ("explainable_variance", "least", "dimensionless"),
 }
 REMEDY = {
     "isi_violations": "it needs spike times (the node 'spikes'), not only counts",
@@ -114,7 +114,7 @@ def quality(
     TypeError
         If it is neither a recording nor a node, or a number is not whole.
     ValueError
-        If it has neither spikes nor counts, its nodes differ in their cells, or a number is too
+        If it has neither spikes nor counts, counts are NaN, its nodes differ in their cells, or a number is too
         small.
 
     Examples
@@ -184,15 +184,15 @@ def select_cells(
     recording: xr.DataTree,
     *,
     cells: Iterable[object] | None = None,
-    min_spikes: float | None = None,
-    min_rate: float | None = None,
-    max_isi_violations: float | None = None,
-    max_contamination: float | None = None,
-    min_presence: float | None = None,
-    max_drift: float | None = None,
-    max_response_drift: float | None = None,
-    min_cc_max: float | None = None,
-    min_explainable_variance: float | None = None,
+    min_spikes: object | None = None,
+    min_rate: object | None = None,
+    max_isi_violations: object | None = None,
+    max_contamination: object | None = None,
+    min_presence: object | None = None,
+    max_drift: object | None = None,
+    max_response_drift: object | None = None,
+    min_cc_max: object | None = None,
+    min_explainable_variance: object | None = None,
     measured: xr.Dataset | None = None,
 ) -> xr.DataTree:
     """Keep the cells of a recording that meet all criteria given.
@@ -206,9 +206,10 @@ def select_cells(
     cells : iterable of str, optional
         Ids of the cells to choose from, in the order wanted; all by default.
     min_spikes, min_rate, max_isi_violations, max_contamination, min_presence, max_drift, \
-max_response_drift, min_cc_max, min_explainable_variance : float, optional
+max_response_drift, min_cc_max, min_explainable_variance : float or quantity, optional
         Least or most of n_spikes, mean_rate (Hz), isi_violations, contamination, presence_ratio,
         rate_drift (%/min), response_drift, cc_max, explainable_variance, each as from `quality`.
+        Quantities are converted to these units, numbers are taken in them.
     measured : xarray.Dataset, optional
         Result of `quality` for this recording, where its parameters matter; measured with the
         defaults if not given.
@@ -222,9 +223,10 @@ max_response_drift, min_cc_max, min_explainable_variance : float, optional
     Raises
     ------
     TypeError
-        If `recording` is no recording.
+        If `recording` is no recording, or a criterion is no number.
     ValueError
-        If a criterion cannot be measured in this recording, a cell is unknown, or none is left.
+        If a criterion cannot be measured in this recording or has other units, a cell is unknown,
+        or none is left.
 
     Examples
     --------
@@ -252,22 +254,24 @@ max_response_drift, min_cc_max, min_explainable_variance : float, optional
         "min_cc_max": min_cc_max,
         "min_explainable_variance": min_explainable_variance,
     }
-    wanted = {name: limit for name, limit in limits.items() if limit is not None}
+    wanted = {
+        criterion: _limit(limit, CRITERIA[criterion][2], criterion)
+        for criterion, limit in limits.items()
+        if limit is not None
+    }
     if measured is None:
         measured = quality(recording)
     available = [str(cell) for cell in measured["cell"].values]
     candidates = chosen_cells(available, cells)
     failed: dict[str, list[str]] = {cell: [] for cell in candidates}
     for criterion, limit in wanted.items():
-        name, good = CRITERIA[criterion]
+        name, good, _ = CRITERIA[criterion]
         if name not in measured or np.isnan(measured[name]).all():
             why = REMEDY.get(name, "see measured['reason']")
             raise ValueError(
                 f"{criterion}={limit!r}, but {name} is defined for no cell of this recording: "
                 f"{why}; leave the criterion out"
             )
-        if np.isnan(limit):
-            raise ValueError(f"{criterion}={limit!r}; expected a number")
         for cell in candidates:
             value = float(measured[name].values[available.index(cell)])
             complaint = _complaint(name, value, limit, good)
@@ -319,9 +323,9 @@ def _parts_of(
 ) -> tuple[SpikeTimes | None, dict[str, xr.Dataset], tuple[float, float] | None]:
     """Spike times, nodes with counts and the time from the first to the last epoch, if any."""
     if not isinstance(value, xr.DataTree) or "spike_count" in value.to_dataset():
-        return None, {"node": require_node(value, "node")}, None
+        return None, {"node": _finite(require_node(value, "node"), "node")}, None
     nodes = {
-        str(name): require_node(node, f"recording[{name!r}]")
+        str(name): _finite(require_node(node, f"recording[{name!r}]"), f"recording[{name!r}]")
         for name, node in value.children.items()
         if "spike_count" in node.to_dataset()
     }
@@ -340,6 +344,12 @@ def _parts_of(
         stop = epochs["start"].values + epochs["duration"].values
         extent = (float(epochs["start"].min()), float(stop.max()))
     return spikes, nodes, extent
+
+
+def _finite(data: xr.Dataset, argument: str) -> xr.Dataset:
+    """Return the node, or raise ValueError where its counts are NaN."""
+    require_finite(data["spike_count"], f"{argument}['spike_count']")
+    return data
 
 
 def _windows_of_spikes(spikes: SpikeTimes, extent: tuple[float, float], n_windows: int) -> _Windows:
@@ -479,6 +489,16 @@ def _reason(
             why = "no spikes, or too short"
         grouped.setdefault(why, []).append(name)
     return "; ".join(f"{why}: {', '.join(names)} undefined" for why, names in grouped.items())
+
+
+def _limit(value: object, units: str, criterion: str) -> float:
+    """Limit of a criterion as a plain number in `units`."""
+    number = magnitude(value, units, criterion)
+    if np.ndim(number) or isinstance(number, str | bool | np.bool_):
+        raise TypeError(f"{criterion}={value!r}; expected one number, or a quantity in {units}")
+    if np.isnan(number):
+        raise ValueError(f"{criterion}={value!r}; expected a number")
+    return number
 
 
 def _complaint(name: str, value: float, limit: float, good: str) -> str:

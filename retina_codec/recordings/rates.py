@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import correlate1d, gaussian_filter1d
 
-from retina_codec._common.checks import magnitude, require_at_least, require_dims
+from retina_codec._common.checks import magnitude, require_at_least, require_dims, require_finite
 from retina_codec._common.time import bin_width_of, runs_of
 
 CUT = 4.0  # standard deviations of the Gaussian that are kept
@@ -45,7 +45,7 @@ def firing_rate(
     TypeError
         If `spike_count` is no DataArray.
     ValueError
-        If its dims or its time are wrong, or `sd` is negative or no time.
+        If its dims or its time are wrong, counts in memory are NaN, or `sd` is negative or no time.
 
     Examples
     --------
@@ -65,6 +65,8 @@ def firing_rate(
     sd_seconds = float(magnitude(sd, "s", "sd"))
     require_at_least(sd_seconds, 0, "sd")
     bin_width = bin_width_of(spike_count, "spike_count")
+    if spike_count.chunks is None:  # what is lazy stays so
+        require_finite(spike_count, "spike_count")
     if "repeat" in spike_count.dims:
         spike_count = spike_count.mean("repeat")
     values = spike_count.data.astype(np.float64) / bin_width

@@ -26,6 +26,7 @@ from retina_codec.recordings.spikes import SpikeTimes
 from retina_codec.stimuli.sources import read_movie
 
 PULSE_LOW = 0.25  # of the height: a pulse is over below it, so that noise at the edge counts once
+INVERTED = 0.6  # a trace that is high for a larger share of the time has pulses that are low
 COARSE = 1e-4  # s: spike times known no better than this are told
 SOURCE = "source"  # column of epochs: the name of the table they are from
 
@@ -72,24 +73,29 @@ class Recorded:
     name: str = ""
     notes: Sequence[str] = ()
 
-    def marks(self, frame_times: Any) -> np.ndarray:
-        """Frame marks: the named (or only) event, table of epochs or channel, or times as given."""
+    def marks(self, frame_times: Any) -> tuple[np.ndarray, list[str]]:
+        """Frame marks, and notes on them.
+
+        They are the named (or only) event, table of epochs or channel, or times as given.
+        """
         if frame_times is None:
             frame_times = self._only_event()
         if isinstance(frame_times, str):
             starts = {table.name: table.start for table in self.tables}
             if frame_times in self.events:
-                return checked_marks(self.events[frame_times])
+                return checked_marks(self.events[frame_times]), []
             if frame_times in starts:
-                return checked_marks(starts[frame_times])
+                return checked_marks(starts[frame_times]), []
             if frame_times in self.signals:
                 times, values = self.signals[frame_times]()
-                return checked_marks(rising_edges(times, values, f"frame_times={frame_times!r}"))
+                edges, notes = pulse_edges(times, values, f"frame_times={frame_times!r}")
+                return checked_marks(edges), notes
             raise ValueError(
                 f"frame_times={frame_times!r} is no event, epoch or channel of the segment; "
                 f"{nearest_names(frame_times, [*self.events, *starts, *self.signals]) or 'none'}"
             )
-        return checked_marks(_given_marks(frame_times))
+        given, notes = _given_marks(frame_times)
+        return checked_marks(given), notes
 
     def _only_event(self) -> str:
         if len(self.events) == 1:
@@ -130,24 +136,48 @@ def precision_notes(dtype: np.dtype, times: np.ndarray) -> list[str]:
     ]
 
 
-def _given_marks(frame_times: Any) -> np.ndarray:
-    """Seconds from neo objects, quantities, or plain seconds."""
+def _given_marks(frame_times: Any) -> tuple[np.ndarray, list[str]]:
+    """Seconds from neo objects, quantities, or plain seconds; and notes."""
     if isinstance(frame_times, neo.Event | neo.Epoch):
-        return np.asarray(frame_times.times.rescale("s").magnitude, dtype=np.float64)
+        return np.asarray(frame_times.times.rescale("s").magnitude, dtype=np.float64), []
     if isinstance(frame_times, neo.AnalogSignal | neo.IrregularlySampledSignal):
         if frame_times.shape[1] != 1:
             raise ValueError(
                 f"frame_times is a signal of {frame_times.shape[1]} channels; expected one: choose "
                 "it with signal[:, [i]]"
             )
-        return rising_edges(*trace_of(frame_times, 0), "frame_times")
-    return np.asarray(magnitude(frame_times, "s", "frame_times"))
+        return pulse_edges(*trace_of(frame_times, 0), "frame_times")
+    return np.asarray(magnitude(frame_times, "s", "frame_times")), []
 
 
 def trace_of(signal: neo.AnalogSignal | neo.IrregularlySampledSignal, channel: int) -> Trace:
     """Give times in seconds and values of one channel of a signal."""
     times = np.asarray(signal.times.rescale("s").magnitude, dtype=np.float64)
     return times, np.asarray(signal.magnitude[:, channel], dtype=np.float64)
+
+
+def pulse_edges(
+    times: np.ndarray, values: np.ndarray, argument: str
+) -> tuple[np.ndarray, list[str]]:
+    """Find when each pulse of a trace begins, and say so where its polarity had to be judged.
+
+    A trace that is high most of the time has inverted (active-low) pulses, which begin where it
+    falls. Where it is high about half of the time nothing tells, and it is taken to rise.
+    """
+    rising = rising_edges(times, values, argument)
+    low, high = float(np.min(values)), float(np.max(values))
+    share = float(np.mean(np.asarray(values) >= low + 0.5 * (high - low)))
+    if share <= 0.5:
+        return rising, []
+    held = f"{argument} is high {100 * share:.0f} % of the time"
+    remedy = "if not, give the times of the marks"
+    if share <= INVERTED:
+        return rising, [f"{held}: each pulse is taken to begin where it rises; {remedy}"]
+    falling = rising_edges(times, -np.asarray(values, dtype=np.float64), argument)
+    return falling, [
+        f"{held}: its pulses are taken to be inverted (active-low), each beginning where the trace "
+        f"falls; {remedy}"
+    ]
 
 
 def rising_edges(times: np.ndarray, values: np.ndarray, argument: str) -> np.ndarray:
@@ -231,12 +261,15 @@ def tree_of(
         return _tree_of_segments(parts, stimulus, frame_times, plan, frames, settings)
     (part,) = parts
     if _is_by_name(stimulus):
-        shown = _by_name(part, stimulus, frame_times, plan, frames)
+        shown, said = _by_name(part, stimulus, frame_times, plan, frames)
     else:
-        movie = read_movie(stimulus, "stimulus")
-        shown = [Presentation(movie, part.marks(frame_times), plan, frames)]
+        movie = _only_movie(stimulus)
+        if _is_list(frame_times) and len(frame_times) == 1 and _is_marks(frame_times[0]):
+            (frame_times,) = frame_times
+        marks, said = part.marks(frame_times)
+        shown = [Presentation(movie, marks, plan, frames)]
     tree, notes = assemble(part.spikes, shown, epochs=part.epochs, **settings)
-    return tree, with_notes(tree, [*part.notes, *notes])
+    return tree, with_notes(tree, [*part.notes, *said, *notes])
 
 
 def with_notes(tree: xr.DataTree, notes: Iterable[str]) -> list[str]:
@@ -247,6 +280,24 @@ def with_notes(tree: xr.DataTree, notes: Iterable[str]) -> list[str]:
     return notes
 
 
+def _only_movie(stimulus: Any) -> xr.DataArray:
+    """Movie of the only segment: as given, or in a list of one, as several segments have it.
+
+    A list of one frame (y, x) is a movie itself, and so is any longer list.
+    """
+    if _is_list(stimulus) and len(stimulus) == 1:
+        (only,) = stimulus
+        is_frame = getattr(only, "ndim", 0) == 2 and "time" not in getattr(only, "dims", ())
+        if not is_frame and not _is_list(only):
+            return read_movie(only, "stimulus[0]")
+    return read_movie(stimulus, "stimulus")
+
+
+def _is_marks(value: Any) -> bool:
+    """Whether it gives the marks of a whole segment, and is not a single time."""
+    return isinstance(value, str) or getattr(value, "ndim", 0) > 0 or isinstance(value, list)
+
+
 def _is_by_name(stimulus: Any) -> bool:
     """Whether it is a mapping from names to stimuli; with a ``kind`` it describes one."""
     described = isinstance(stimulus, Mapping) and "kind" in stimulus
@@ -255,20 +306,24 @@ def _is_by_name(stimulus: Any) -> bool:
 
 def _by_name(
     part: Recorded, stimulus: Mapping[str, Any], frame_times: Any, plan: Any, frames: Any
-) -> list[Presentation]:
-    """Several stimuli of one segment: a node, or with a plan two, by the name of each."""
+) -> tuple[list[Presentation], list[str]]:
+    """Several stimuli of one segment, with notes: a node, or with a plan two, by each name."""
     names = _names(stimulus, "stimulus")
     if not isinstance(frame_times, Mapping):
         raise TypeError(
             f"frame_times is a {type(frame_times).__name__}, but stimulus names several stimuli "
             f"({', '.join(names)}); expected a mapping with the same names"
         )
-    marks = _for_each(frame_times, names, "frame_times")
+    given = _for_each(frame_times, names, "frame_times")
+    marks, said = {}, []
+    for name in names:
+        marks[name], more = _said_of(f"frame_times[{name!r}]", part.marks, given[name])
+        said += more
     plans, stretches = _for_each(plan, names, "plan"), _for_each(frames, names, "frames")
-    return [
+    shown = [
         Presentation(
             read_movie(stimulus[name], f"stimulus[{name!r}]"),
-            _said_of(f"frame_times[{name!r}]", part.marks, marks[name]),
+            marks[name],
             plans[name],
             stretches[name],
             once=name if plans[name] is None else f"{name}_train",
@@ -276,6 +331,7 @@ def _by_name(
         )
         for name in names
     ]
+    return shown, said
 
 
 def _names(stimulus: Mapping[str, Any], argument: str) -> list[str]:
@@ -292,14 +348,16 @@ def _names(stimulus: Mapping[str, Any], argument: str) -> list[str]:
     return names
 
 
-def _for_each(value: Any, names: Sequence[str], argument: str) -> dict[str, Any]:
-    """Value of each name: of a mapping with these names, or the same for all."""
+def _for_each(
+    value: Any, names: Sequence[str], argument: str, names_of: str = "stimulus"
+) -> dict[str, Any]:
+    """Value of each name: of a mapping with the names of `names_of`, or the same for all."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(names, value)
     for name in [*names, *value]:
         if name not in value or name not in names:
             other = value if name not in value else names
-            lacking = argument if name not in value else "stimulus"
+            lacking = argument if name not in value else names_of
             raise ValueError(f"{lacking} has no {name!r}; {nearest_names(name, other)}")
     return {name: value[name] for name in names}
 
@@ -333,25 +391,34 @@ def _tree_of_segments(
     by_name, in_turn = _is_by_name(stimulus), _is_list(stimulus)
     movies = _movies_each(stimulus, labels)
     if by_name and isinstance(frame_times, Mapping):
-        each = list(_for_each(frame_times, labels, "frame_times").values())
+        each = list(_for_each(frame_times, labels, "frame_times", "block").values())
     else:
         each = _marks_each(frame_times, len(parts))
-    marks = [
+    stretches = _stretch_each(frames, labels, differ=by_name or in_turn)
+    marked = [
         _said_of(f"segment {label!r}", part.marks, one)
         for label, part, one in zip(labels, parts, each, strict=True)
+    ]
+    marks = [own for own, _ in marked]
+    said = [
+        f"segment {label!r}: {note}"
+        for label, (_, notes) in zip(labels, marked, strict=True)
+        for note in notes
     ]
     parts = _same_cells(parts, labels)
     shifts = clock_shifts(parts, marks)
     parts = [part.shifted(shift) for part, shift in zip(parts, shifts, strict=True)]
     names = labels if by_name else [f"segment_{number}" for number in range(len(parts))]
     shown = [
-        Presentation(movie, own + shift, None, frames, once=name)
-        for movie, own, shift, name in zip(movies, marks, shifts, names, strict=True)
+        Presentation(movie, own + shift, None, stretch, once=name)
+        for movie, own, shift, stretch, name in zip(
+            movies, marks, shifts, stretches, names, strict=True
+        )
     ]
     spikes = _joined_spikes([part.spikes for part in parts])
     tables = [table for part in parts for table in part.tables]
     tree, notes = assemble(spikes, shown, epochs=joined_epochs(tables), **settings)
-    notes = [*(note for part in parts for note in part.notes), *notes]
+    notes = [*(note for part in parts for note in part.notes), *said, *notes]
     if not by_name:
         pieces = {name: tree[name].to_dataset() for name in names}
         width = _shared_width(list(pieces.values()), labels)
@@ -389,7 +456,7 @@ def _movies_each(stimulus: Any, labels: Sequence[str]) -> list[xr.DataArray]:
                 "give a list of movies, one a segment"
             )
         _names(stimulus, "stimulus")
-        given = _for_each(stimulus, labels, "stimulus")
+        given = _for_each(stimulus, labels, "stimulus", "block")
         return [read_movie(given[name], f"stimulus[{name!r}]") for name in labels]
     if not _is_list(stimulus):
         return [read_movie(stimulus, "stimulus")] * len(labels)
@@ -399,6 +466,18 @@ def _movies_each(stimulus: Any, labels: Sequence[str]) -> list[xr.DataArray]:
             "expected one movie a segment, or one movie that all of them show"
         )
     return [read_movie(one, f"stimulus[{i}]") for i, one in enumerate(stimulus)]
+
+
+def _stretch_each(frames: Any, labels: Sequence[str], *, differ: bool) -> list[Any]:
+    """Frames to use of each segment: by its name, or the same for all."""
+    given = _for_each(frames, labels, "frames", "block")
+    each = [given[label] for label in labels]
+    if not differ and any(one != each[0] for one in each):
+        raise ValueError(
+            f"frames={frames!r} differ, but stimulus is one movie that all segments repeat; expected "
+            "the same frames of each, or movies in a list or by the names of the segments"
+        )
+    return each
 
 
 def _marks_each(frame_times: Any, n_parts: int) -> list[Any]:

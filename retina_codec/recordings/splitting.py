@@ -9,7 +9,7 @@ import xarray as xr
 from retina_codec._common.checks import magnitude, require_at_least, require_count
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, block_coordinate, runs_of
-from retina_codec.recordings.nodes import require_node
+from retina_codec.recordings.nodes import RESPONSES, require_node, response_of
 
 MAX_STRETCHES = 5
 # A stretch costs two gaps and, in every user, its first history: shorter ones waste more than this.
@@ -34,7 +34,8 @@ def split(
     Parameters
     ----------
     node : xarray.DataTree or xarray.Dataset
-        Node of a recording; every variable with `time` is split, one larger than memory lazily.
+        Node of a recording, with spike_count, rate, response or potential; every variable with
+        `time` is split, one larger than memory lazily.
     validation_fraction : float
         Share of the frames for validation, above 0 and below 1; met as nearly as blocks allow.
     test_fraction : float
@@ -70,7 +71,7 @@ def split(
     >>> parts["train"].sizes["time"], parts["validation"].sizes["time"]
     (720, 200)
     """
-    data = require_node(node, "node")
+    data = require_node(node, "node", variables=(response_of(node) or RESPONSES[0],))
     frames = _gap_in_frames(gap, bin_width_of(data, "node"))
     if not 0 < validation_fraction < 1:
         raise ValueError(

@@ -48,7 +48,7 @@ def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> 
     TypeError
         If `node` is no node of a recording, or `history` is not whole.
     ValueError
-        If a variable is missing, the stimulus has NaN, or no block has `history` frames.
+        If a variable is missing, the stimulus or the counts have NaN, or no block has `history` frames.
 
     Examples
     --------
@@ -71,6 +71,7 @@ def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> 
     history = require_count(history, 1, "history")
     data = require_node(node, "node", variables=("stimulus", "spike_count"))
     stimulus, counts = data["stimulus"], data["spike_count"]
+    require_finite(counts, "node['spike_count']")
     valid = np.zeros(data.sizes["time"], dtype=bool)
     valid[_used_bins(data, history)] = True
     spikes = counts.sum("repeat") if "repeat" in counts.dims else counts

@@ -9,7 +9,13 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t as student_t
 
-from retina_codec._common.checks import magnitude, nearest_names, require_at_least, require_count
+from retina_codec._common.checks import (
+    magnitude,
+    nearest_names,
+    require_at_least,
+    require_count,
+    require_finite,
+)
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import BIN_WIDTH_TOLERANCE, bin_width_of, runs_of
 from retina_codec.recordings.nodes import cell_coordinate, require_node
@@ -459,6 +465,7 @@ def _labelled_counts(data: xr.Dataset, label: str, argument: str) -> tuple[np.nd
     """
     shown = _labels_of(data, label, argument)
     width = bin_width_of(data, "node")
+    require_finite(data["spike_count"], "node['spike_count']")
     counts = data["spike_count"].isel(time=np.flatnonzero(shown))
     if "repeat" in counts.dims:
         summed = counts.sum("time").values.astype(np.int64)
@@ -521,6 +528,7 @@ def _moving_counts(
     # A frame is left out if it starts before the skipped time is over (but for rounding).
     frames = [of[onset[of] - onset[of[0]] >= skip - 1e-6 * width] for of in frames]
     counts = data["spike_count"]
+    require_finite(counts, "node['spike_count']")
     repeated = counts if "repeat" in counts.dims else counts.expand_dims("repeat")
     summed = [repeated.isel(time=of).sum("time").values.astype(np.int64) for of in frames]
     n_repeats = repeated.sizes["repeat"]

@@ -25,6 +25,10 @@ from retina_codec.stimuli.lazy import frames_in_chunk, lazy_array
 from retina_codec.stimuli.movie_files import found_hdf5, found_in_file, found_zarr, reopening
 
 MOVIE_DIMS = ("time", "color", "y", "x")
+LARGEST = float(np.finfo(np.float32).max)
+# Rounding to float32 may not exceed this part of the range of the values: 8-bit movies have 1/255.
+COARSENESS = 1e-3
+ROUNDING = 1e-11  # of the largest value: a range below is that of rounding errors
 DIMS_BY_NUMBER = {1: ("time",), 3: ("time", "y", "x")}
 
 
@@ -71,7 +75,7 @@ def open_movie(
         has none) and the coordinates of the source. Arrays in memory of up to 64 MB (as float32)
         are NumPy arrays, not copied where they are float32. All else is lazy: dask, in chunks of
         about 32 MB along time, read and converted when they are needed. A compressed ``.npz`` is
-        read whole. Values are not looked at: NaN stays.
+        read whole. NaN stays: values are looked at only to see that float32 can hold them.
 
     Raises
     ------
@@ -84,7 +88,9 @@ def open_movie(
         If `source` is of another kind, or an argument is.
     ValueError
         If the dataset is unknown or not the only one, the values are not real numbers or none, the
-        axes are not those of a movie, or `bin_width` contradicts the source.
+        axes are not those of a movie, or `bin_width` contradicts the source. If values are beyond
+        float32 (where lazy: when they are read), or differ by less than it resolves (arrays in
+        memory only).
 
     Examples
     --------
@@ -143,6 +149,7 @@ def read_movie(
         found = _from_array(source, argument, units)
         origin = type(source).__name__
     _require_numbers(found, argument)
+    _require_single_precision(found, argument)
     axes = _axes_of(found, names, argument)
     made_by = provenance(function="open_movie", source=origin, dataset=dataset, dims=list(axes))
     movie = _labelled(found, axes, {"units": "1", "long_name": "stimulus", **made_by})
@@ -223,6 +230,53 @@ def _require_numbers(found: Found, argument: str) -> None:
         raise ValueError(f"{where} is empty: shape {found.shape}; expected frames with pixels")
 
 
+def _require_single_precision(found: Found, argument: str) -> None:
+    """Raise ValueError where float32 cannot hold or tell apart the values of an array in memory."""
+    values = found.array
+    if not isinstance(values, np.ndarray) or np.can_cast(values.dtype, np.float32):
+        return
+    # These reductions leave out NaN without a copy.
+    low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    largest = max(abs(float(low)), abs(float(high)))
+    if LARGEST < largest < np.inf:
+        raise ValueError(_too_large(argument, largest))
+    spread = float(high) - float(low)
+    # A constant whose last digits vary is one.
+    least = 0.0 if values.dtype.kind in "iu" else ROUNDING * largest
+    if not np.isfinite(spread) or spread <= least:
+        return
+    if np.spacing(np.float32(largest)) / 2 <= COARSENESS * spread:
+        return
+    error = np.fmax.reduce(np.abs(values - values.astype(np.float32).astype(np.float64)), axis=None)
+    if error > COARSENESS * spread:
+        raise ValueError(
+            f"{argument} has values from {low:.10g} to {high:.10g}, which 32-bit floats, as movies "
+            f"are kept, round by up to {error:.3g}: different values become the same; subtract the "
+            "mean (in float64) before"
+        )
+
+
+def _too_large(what: str, largest: float) -> str:
+    return (
+        f"{what} has values up to {largest:.4g} in size, beyond the largest of 32-bit floats "
+        f"({LARGEST:.4g}), as which movies are kept; scale them, or correct those that are wrong"
+    )
+
+
+def _as_single(values: np.ndarray, what: str) -> np.ndarray:
+    """Values as float32, in C order; ValueError where finite ones are beyond it."""
+    if values.dtype.kind != "f" or np.can_cast(values.dtype, np.float32):
+        return values.astype(np.float32, order="C")
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32, order="C")
+    beyond = np.isinf(single)
+    if beyond.any():
+        beyond &= np.isfinite(values)
+        if beyond.any():
+            raise ValueError(_too_large(what, float(np.abs(values[beyond]).max())))
+    return single
+
+
 def _axes_of(found: Found, dims: tuple[str, ...] | None, argument: str) -> tuple[str, ...]:
     """Name each axis of the source."""
     n = len(found.shape)
@@ -288,7 +342,9 @@ def _values(
     time = axes.index("time")
     if isinstance(found.array, da.Array):
         n_frames = frames_in_chunk(shape[1:], max(found.array.chunks[time]))
-        arranged = _arranged(found.array, axes, dims).astype(np.float32)
+        arranged = _arranged(found.array, axes, dims)
+        if arranged.dtype != np.float32:
+            arranged = arranged.map_blocks(_as_single, "the movie", dtype=np.float32)
         return arranged.rechunk((n_frames, *shape[1:]))
     opened = partial(nullcontext, found.array) if found.opened is None else found.opened
     return lazy_array(
@@ -323,7 +379,8 @@ def _read_stored(
         ) from error
     part = _arranged(part, axes, dims)
     part = part[tuple(slice(None) if dim in axes else wanted[dim] for dim in dims)]
-    return part.astype(np.float32, order="C")
+    frames = wanted["time"]
+    return _as_single(part, f"the movie (frames {frames.start}..{frames.stop - 1})")
 
 
 def _checked_width(bin_width: Any) -> float | None:

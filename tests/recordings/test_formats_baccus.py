@@ -256,6 +256,37 @@ def test_spikes_on_another_clock_are_told(tmp_path, held):
     assert "not on the clock" in rec.attrs["notes"]
 
 
+@pytest.mark.parametrize("factor", [1000.0, 100.0, 1e-3])
+@pytest.mark.parametrize("only_rates", [False, True])
+def test_spikes_in_another_unit_are_left_out_and_told(tmp_path, held, factor, only_rates):
+    for cell in CELLS:
+        held[f"spikes/{cell}"] = held[f"spikes/{cell}"] * factor
+    without = ["train/response/binned"] if only_rates else []
+    path = write(tmp_path / "a.h5", held, without=without)
+    with pytest.warns(UserWarning, match="spike times of 'spikes' are left out: .* of 'train'"):
+        rec = rc.open_recording(path)
+    assert "spikes" not in rec.children
+    assert "are left out" in rec.attrs["notes"]
+    assert ("rate" if only_rates else "spike_count") in rec["train"]
+
+
+def test_spikes_on_a_shifted_clock_stay_seconds(tmp_path, held):
+    for cell in CELLS:
+        held[f"spikes/{cell}"] = held[f"spikes/{cell}"] + 0.5
+    with pytest.warns(UserWarning, match="spike times of node 'spikes' are not on the clock"):
+        rec = rc.open_recording(write(tmp_path / "a.h5", held))
+    np.testing.assert_array_equal(
+        rec["spikes"]["spike_time"].values, np.concatenate([held[f"spikes/{c}"] for c in CELLS])
+    )
+
+
+def test_a_cell_that_is_silent_in_the_counts_keeps_its_spikes(tmp_path, held):
+    held["train/response/binned"][4] = 0
+    held[f"spikes/{CELLS[4]}"] = np.array([100.2, 100.4])  # in the test part only
+    rec = opened(write(tmp_path / "a.h5", held), cells=[CELLS[4]])
+    assert rec["spikes"]["spike_time"].values.tolist() == [100.2, 100.4]
+
+
 # What is wrong is said
 
 
@@ -269,11 +300,28 @@ def test_truncated_file(tmp_path, held):
     path = write(tmp_path / "a.h5", held)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(OSError, match="cut off or damaged"):
-        rc.open_recording(path, format="baccus")
+    for options in ({"format": "baccus"}, {}):
+        with pytest.raises(OSError, match="cut off or damaged") as error:
+            rc.open_recording(path, **options)
+        assert "\n" not in str(error.value)
     path.write_bytes(b"not HDF5 at all")
-    with pytest.raises(OSError, match="is no HDF5 file"):
-        rc.open_recording(path, format="baccus")
+    for options in ({"format": "baccus"}, {}):
+        with pytest.raises(OSError, match="is no HDF5 file, or one that is cut off or damaged"):
+            rc.open_recording(path, **options)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".nwb", ".nix", ".nc", ".session"])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.95])
+def test_any_truncated_file_says_so_without_its_format(tmp_path, held, suffix, kept):
+    path = tmp_path / f"a{suffix}"
+    data = write(tmp_path / "whole.h5", held).read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(OSError, match="cut off|damaged"):
+        rc.open_recording(path)
+    path.write_bytes(data[len(data) // 2 :])  # no first bytes either
+    if suffix != ".session":
+        with pytest.raises(OSError, match="cut off|damaged"):
+            rc.open_recording(path)
 
 
 def test_wrong_names_offer_the_nearest(tmp_path, held):
@@ -440,6 +488,35 @@ def test_boxes_that_are_whole_and_signed_stay_as_they_are(tmp_path):
     frames = rng.choice([-1.0, 1.0], (40, 50, 50))
     held = {"boxes/stimuli": frames, "boxes/detrended_membrane_potential": rng.normal(size=(2, 40))}
     rec = opened(write(tmp_path / "a.h5", held))
+    np.testing.assert_array_equal(rec["boxes"]["stimulus"].values, frames)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float64])
+def test_signed_boxes_stay_as_they_are_after_a_grey_lead_in(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr("retina_codec.stimuli.lazy.CHUNK_BYTES", 50 * 50 * 4 * 64)
+    rng = np.random.default_rng(0)
+    frames = rng.choice(np.array([-1, 1], dtype), (400, 50, 50))
+    frames[:250] = 0
+    held = {
+        "boxes/stimuli": frames,
+        "boxes/detrended_membrane_potential": rng.normal(size=(2, 400)),
+    }
+    boxes = opened(write(tmp_path / "a.h5", held))["boxes"]["stimulus"]
+    assert len(boxes.chunks[0]) > 1
+    np.testing.assert_array_equal(boxes.values, frames)
+    # 0 and 1 that come late are 0 and 1 still
+    held["boxes/stimuli"] = (frames > 0).astype(dtype)
+    with pytest.warns(UserWarning, match="0 and 1 became -1 and 1"):
+        boxes = rc.open_recording(write(tmp_path / "b.h5", held))["boxes"]["stimulus"]
+    np.testing.assert_array_equal(boxes.values, np.where(frames > 0, 1, -1))
+
+
+def test_boxes_of_other_levels_are_kept_and_told(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = rng.choice([0.0, 0.5, 1.0], (40, 50, 50))
+    held = {"boxes/stimuli": frames, "boxes/detrended_membrane_potential": rng.normal(size=(2, 40))}
+    with pytest.warns(UserWarning, match="boxes: values from 0 to 1, which are not only 0 and 1"):
+        rec = rc.open_recording(write(tmp_path / "a.h5", held))
     np.testing.assert_array_equal(rec["boxes"]["stimulus"].values, frames)
 
 

@@ -14,7 +14,7 @@ from neo.core.spiketrainlist import SpikeTrainList
 
 from retina_codec._common.time import time_coordinate
 from retina_codec.recordings import FrozenNoise, recording_from_neo
-from retina_codec.recordings.recorded import rising_edges
+from retina_codec.recordings.recorded import pulse_edges, rising_edges
 from retina_codec.recordings.spikes import SpikeTimes
 
 
@@ -317,6 +317,60 @@ def test_frame_marks_from_an_analog_channel(irregular):
         assert recording["train"]["spike_count"].values[:, 0].tolist() == [2, 0, 1]
 
 
+def inverted_trace():
+    trace = np.full(400, 5.0)
+    for onset in (100, 200, 300):
+        trace[onset : onset + 20] = 0
+    return trace
+
+
+def test_inverted_pulses_begin_where_they_fall():
+    made = segment({"a": [0.12, 0.13, 0.35] * pq.s})
+    signal = neo.AnalogSignal(inverted_trace()[:, None] * pq.V, sampling_rate=pq.kHz, name="ttl")
+    made.analogsignals.append(signal)
+    for marks in ("ttl", signal):
+        with pytest.warns(UserWarning, match=r"is high 85 % of the time: .* inverted \(active-low"):
+            recording = recording_from_neo(made, stimulus=np.zeros(3), frame_times=marks)
+        np.testing.assert_allclose(recording["train"]["time"], [0.0995, 0.1995, 0.2995])
+        assert "active-low" in recording.attrs["notes"]
+    with pytest.warns(UserWarning, match="segment 'trial 1': .*active-low"):
+        recording = recording_from_neo(
+            block_of(made, segment_with(made, 1)), stimulus=np.zeros(3), frame_times="ttl"
+        )
+    np.testing.assert_allclose(recording["test"]["repeat_onset"] % 1, 0.0995)
+    with pytest.warns(UserWarning, match="active-low"):
+        recording = recording_from_neo(
+            made, stimulus={"flash": np.zeros(3)}, frame_times={"flash": "ttl"}
+        )
+    np.testing.assert_allclose(recording["flash"]["time"], [0.0995, 0.1995, 0.2995])
+
+
+def segment_with(other, number):
+    """Copy of a segment: the same spikes and channels."""
+    made = segment({"a": other.spiketrains[0].times}, None)
+    signal = other.analogsignals[0]
+    made.analogsignals.append(
+        neo.AnalogSignal(signal.magnitude * pq.V, sampling_rate=pq.kHz, name=signal.name)
+    )
+    made.name = f"trial {number}"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("width", "edge", "words"),
+    [(20, "rise", None), (50, "rise", None), (55, "rise", "where it rises"), (80, "fall", "falls")],
+)
+def test_the_share_of_time_that_a_trace_is_high_tells_its_polarity(width, edge, words):
+    trace = np.zeros(1000)
+    for onset in range(0, 1000, 100):
+        trace[onset + 5 : onset + 5 + width] = 1
+    edges, notes = pulse_edges(np.arange(1000.0), trace, "frame_times")
+    first = 4.5 if edge == "rise" else 4.5 + width
+    np.testing.assert_allclose(edges, first + np.arange(10) * 100)
+    assert len(notes) == (words is not None)
+    assert words is None or words in notes[0]
+
+
 def test_frame_marks_from_epochs_and_epochs_are_kept():
     made = segment({"a": [0.5] * pq.s}, marks=np.arange(3) * pq.s)
     made.events.append(neo.Event([5.0] * pq.s, name="door"))
@@ -441,6 +495,57 @@ def test_segments_with_movies_of_their_own_are_runs(tmp_path):
     )
     assert named["trial 1"]["spike_count"].values[:, 0].tolist() == [0, 0, 1]
     np.testing.assert_array_equal(named["trial 1"]["time"], [101, 102, 103])
+
+
+def test_frames_by_the_names_of_segments():
+    made = [
+        segment({"a": np.array([0.5, 2.5]) * pq.s}, marks=np.arange(4) * pq.s) for _ in range(2)
+    ]
+    block = block_of(*made)
+    by_name = {"trial 0": (0, 2), "trial 1": (1, 4)}
+    movies = [np.arange(4.0), 10 + np.arange(4.0)]
+    given = dict(zip(by_name, movies, strict=True))
+    shown = {"frame_times": "frames", "frames": by_name}
+    with pytest.warns(UserWarning, match="frames"):
+        named = recording_from_neo(block, stimulus=given, **shown)
+    assert named["trial 0"]["stimulus"].values.ravel().tolist() == [0, 1]
+    assert named["trial 1"]["stimulus"].values.ravel().tolist() == [11, 12, 13]
+    assert named["trial 1"]["spike_count"].values.ravel().tolist() == [0, 1, 0]
+    with pytest.warns(UserWarning, match="frames"):
+        runs = recording_from_neo(block, stimulus=movies, **shown)
+    assert runs["train"]["stimulus"].values.ravel().tolist() == [0, 1, 11, 12, 13]
+    assert runs["train"]["block"].values.tolist() == [0, 0, 1, 1, 1]
+    # one movie that all repeat has the same frames in each
+    with pytest.raises(ValueError, match="frames=.* differ, but stimulus is one movie"):
+        recording_from_neo(block, stimulus=movies[0], **shown)
+    shown["frames"] = dict.fromkeys(by_name, (1, 3))
+    with pytest.warns(UserWarning, match="frames"):
+        repeats = recording_from_neo(block, stimulus=movies[0], **shown)
+    assert repeats["test"]["stimulus"].values.ravel().tolist() == [1, 2]
+    shown["frames"] = {"trial 0": (0, 2), "trail 1": (0, 2)}
+    with pytest.raises(ValueError, match="frames has no 'trial 1'; did you mean 'trail 1'"):
+        recording_from_neo(block, stimulus=given, **shown)
+
+
+def test_a_list_of_one_movie_for_a_block_of_one_segment(tmp_path):
+    made = segment({"a": [0.5, 1.5] * pq.s}, marks=np.arange(3) * pq.s)
+    block = block_of(made)
+    movie = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
+    expected = recording_from_neo(block, stimulus=movie, frame_times="frames")["train"]
+    np.save(tmp_path / "a.npy", movie)
+    labelled = xr.DataArray(movie, dims=("time", "y", "x"))
+    for given in ([movie], (movie,), [labelled], [str(tmp_path / "a.npy")]):
+        for marks in ("frames", ["frames"], [np.arange(3.0)]):
+            found = recording_from_neo(block, stimulus=given, frame_times=marks)["train"]
+            np.testing.assert_array_equal(found["stimulus"].values, movie)
+            assert found["spike_count"].equals(expected["spike_count"])
+    flicker = recording_from_neo(block, stimulus=[np.arange(3.0)], frame_times="frames")
+    assert flicker["train"]["stimulus"].values.ravel().tolist() == [0, 1, 2]
+    # a list of frames is a movie, as before
+    frames = recording_from_neo(block, stimulus=list(movie), frame_times="frames")["train"]
+    np.testing.assert_array_equal(frames["stimulus"].values, movie)
+    with pytest.raises(ValueError, match=r"stimulus\[0\] has shape \(3, 2, 2, 2\)"):
+        recording_from_neo(block, stimulus=[np.zeros((3, 2, 2, 2))], frame_times="frames")
 
 
 def test_bad_blocks_of_several_segments():

@@ -214,6 +214,16 @@ def test_undefined_numbers_say_why(recwarn):
     assert not recwarn.list
 
 
+def test_counts_that_are_nan_are_refused():
+    node = counted(np.ones((2, 30, 1)))
+    node["spike_count"] = node["spike_count"].astype(np.float64)
+    node["spike_count"][1, 4, 0] = np.nan
+    with pytest.raises(ValueError, match=r"node\['spike_count'\] has 1 NaN .*repeat=1, time=4"):
+        quality(node)
+    with pytest.raises(ValueError, match=r"recording\['test'\]\['spike_count'\] has 1 NaN"):
+        quality(tree(test=node))
+
+
 def test_quality_bad_input():
     good = tree({"a": np.arange(5.0)})
     with pytest.raises(ValueError, match="refractory_period=0; expected a time above 0"):
@@ -312,6 +322,31 @@ def test_each_criterion_is_that_of_its_measure(recording):
         assert chosen["test"]["cell"].values.tolist() == expected.tolist(), criterion
 
 
+@pytest.mark.parametrize(
+    ("criterion", "name", "limit", "number"),
+    [
+        ("min_rate", "mean_rate", 1 * pq.kHz, 1000.0),
+        ("min_rate", "mean_rate", 60 / pq.min, 1.0),
+        ("min_spikes", "n_spikes", 700 * pq.dimensionless, 700.0),
+        ("max_isi_violations", "isi_violations", 1 * pq.percent, 0.01),
+        ("max_contamination", "contamination", 30 * pq.percent, 0.3),
+        ("min_presence", "presence_ratio", 90 * pq.percent, 0.9),
+        ("max_drift", "rate_drift", 2 * pq.percent / pq.min, 2.0),
+        ("max_drift", "rate_drift", 1.2 / pq.hour, 2.0),
+        ("max_response_drift", "response_drift", 50 * pq.percent, 0.5),
+        ("min_cc_max", "cc_max", 50 * pq.percent, 0.5),
+        ("min_explainable_variance", "explainable_variance", 20 * pq.percent, 0.2),
+    ],
+)
+def test_limits_with_units_are_converted(recording, criterion, name, limit, number):
+    measured = quality(recording)
+    # One cell on either side of the limit.
+    measured[name] = ("cell", number * np.array([0.9, 1.1, 0.9, 1.1]))
+    chosen = select_cells(recording, measured=measured, **{criterion: limit})
+    kept = ["good", "unreliable"] if criterion.startswith("max") else ["rare", "dirty"]
+    assert chosen["test"]["cell"].values.tolist() == kept
+
+
 def test_selection_uses_what_was_measured(recording):
     measured = quality(recording)
     measured["mean_rate"] = ("cell", [0.0, 9.0, 0.0, np.nan])
@@ -325,6 +360,19 @@ def test_selection_bad_input(recording):
         select_cells(recording, min_rate=1000)
     with pytest.raises(ValueError, match="min_rate=nan; expected a number"):
         select_cells(recording, min_rate=np.nan)
+    with pytest.raises(ValueError, match=r"no cell of 4 .*\(min_rate=1000\.0\)"):
+        select_cells(recording, min_rate=1 * pq.kHz)
+    with pytest.raises(ValueError, match="min_rate is in s; expected something in Hz"):
+        select_cells(recording, min_rate=1 * pq.s)
+    with pytest.raises(ValueError, match="min_cc_max is in Hz; expected something in dimension"):
+        select_cells(recording, min_cc_max=0.5 * pq.Hz)
+    with pytest.raises(ValueError, match="max_drift is in dimensionless; .* in percent/min"):
+        select_cells(recording, max_drift=2 * pq.dimensionless)
+    for limit in ("1", [1.0, 2.0], np.array([1.0, 2.0]) * pq.Hz, True):
+        with pytest.raises(
+            TypeError, match=r"min_rate=.*; expected one number, or a quantity in H"
+        ):
+            select_cells(recording, min_rate=limit)
     with pytest.raises(ValueError, match="no cell 'god'; did you mean 'good'"):
         select_cells(recording, cells=["god"])
     with pytest.raises(TypeError, match="recording is a Dataset"):

@@ -66,3 +66,10 @@ def test_lazy_rates_are_those_in_memory(chunks):
     for block in (0, 1):
         inside = blocks == block
         assert whole.values[inside].sum() * BIN == pytest.approx(counts[inside].sum())
+
+
+def test_counts_that_are_nan_are_refused():
+    counts = np.ones(20)
+    counts[7] = np.nan
+    with pytest.raises(ValueError, match=r"spike_count has 1 NaN .*time=7, cell=0"):
+        firing_rate(counts_of(counts).astype(np.float64).copy(data=counts[:, None]))

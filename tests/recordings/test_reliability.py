@@ -244,3 +244,10 @@ def test_bad_input(make_node):
         reliability(make_node(n_repeats=3), history=1.5)
     with pytest.raises(ValueError, match="n_splits=0"):
         reliability(make_node(n_repeats=3), n_splits=0)
+
+
+def test_counts_that_are_nan_are_refused(make_node):
+    data = make_node(n_repeats=3).astype(np.float64)
+    data["spike_count"][2, 9, 1] = np.nan
+    with pytest.raises(ValueError, match=r"node\['spike_count'\] has 1 NaN .*repeat=2, time=9"):
+        reliability(data)

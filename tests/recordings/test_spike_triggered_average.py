@@ -153,3 +153,14 @@ def test_bad_input(make_node):
     data["stimulus"][7] = np.nan
     with pytest.raises(ValueError, match=r"node\['stimulus'\] has 1 NaN .*time=7"):
         spike_triggered_average(data, history=3)
+
+
+@pytest.mark.parametrize("chunks", [None, 20])
+def test_counts_that_are_nan_are_refused(make_node, chunks):
+    # Summed over repeats, a NaN would pass for no spike.
+    data = make_node(n_repeats=3).astype(np.float64)
+    data["spike_count"][2, 9, 1] = np.nan
+    data = data if chunks is None else data.chunk(time=chunks)
+    match = r"node\['spike_count'\] has 1 NaN .*repeat=2, time=9, cell=1"
+    with pytest.raises(ValueError, match=match):
+        spike_triggered_average(data, history=3)

@@ -146,6 +146,20 @@ def test_values_follow_their_time_and_repeats_stay():
         assert part["time"].attrs["bin_width"] == data["time"].attrs["bin_width"]
 
 
+@pytest.mark.parametrize("name", ["rate", "response", "potential"])
+def test_any_response_is_split(name):
+    data = node((1000,))
+    dim = "interneuron" if name == "potential" else "cell"
+    held = data.rename(spike_count=name).rename(cell=dim)
+    expected = split(data, validation_fraction=0.2, test_fraction=0.1, gap=10)
+    found = split(held, validation_fraction=0.2, test_fraction=0.1, gap=10)
+    for part in expected.children:
+        np.testing.assert_array_equal(found[part][name], expected[part]["spike_count"])
+        np.testing.assert_array_equal(found[part]["stimulus"], expected[part]["stimulus"])
+    with pytest.raises(ValueError, match="node has no variable 'spike_count'; it has stimulus"):
+        split(data[["stimulus"]])
+
+
 def test_bad_input(make_node):
     for fraction in (0, 1, -0.1, float("nan")):
         with pytest.raises(ValueError, match=r"validation_fraction=.*above 0 and below 1"):

@@ -47,6 +47,16 @@ def steps(*labels_and_frames):
     return np.concatenate([[label] * frames for label, frames in labels_and_frames])
 
 
+@pytest.mark.parametrize("repeats", [False, True])
+def test_counts_that_are_nan_are_refused(repeats):
+    counts = np.ones((2, 8, 1) if repeats else (8, 1))
+    counts[..., 3, 0] = np.nan
+    data = node_of(counts, steps(("on", 4), ("off", 4)), direction=[0, 0, 90, 90] * 2)
+    for measure in (on_off_index, lambda node: direction_tuning(node, label="on")):
+        with pytest.raises(ValueError, match=r"node\['spike_count'\] has [12] NaN .*time=3"):
+            measure(data)
+
+
 # ON-OFF
 
 

@@ -707,3 +707,60 @@ def test_whole_numbers_are_not_looked_at_and_lazy_movies_not_held():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < movie.nbytes
+
+
+# What float32 cannot hold
+
+
+def test_values_beyond_float32_are_named(tmp_path, recwarn):
+    values = FRAMES.astype(np.float64)
+    values[30, 1, 2] = -1e39
+    match = r"up to 1e\+39 in size, beyond the largest of 32-bit floats \(3\.403e\+38\).*scale"
+    for source in (values, labelled(values), values.tolist()):
+        with refuse(f"^source has values {match}"):
+            stimuli.open_movie(source)
+    for source in (da.from_array(values, chunks=(7, -1, -1)), write(tmp_path / "a.npy", values)):
+        movie = stimuli.open_movie(source)
+        assert np.isfinite(movie[:20]).all()
+        with refuse(match):
+            movie.compute()
+    # infinity and NaN are for those who need finite values to refuse
+    values[30, 1, 2] = -np.inf
+    values[31, 1, 2] = np.nan
+    for source in (values, da.from_array(values), write(tmp_path / "b.npy", values)):
+        movie = stimuli.open_movie(source)
+        assert np.isneginf(movie.values[30, 1, 2]) and np.isnan(movie.values[31, 1, 2])
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.float64])
+def test_values_that_become_the_same_in_float32_are_refused(dtype):
+    k = np.random.default_rng(0).integers(0, 255, FRAMES.shape)
+    offset = 2**26
+    match = r"^source has values from 67108864 to 671091.. .* round by up to 4: .*subtract the mean"
+    with refuse(match):
+        stimuli.open_movie((k + offset).astype(dtype))
+    with refuse(match):
+        stimuli.open_movie(labelled((k + offset).astype(dtype)))
+    # what float32 holds exactly, or resolves well, is a movie
+    for values in (k, k + 2**22, 8 * k + offset):
+        movie = stimuli.open_movie(values.astype(dtype))
+        np.testing.assert_array_equal(movie.values.astype(np.int64), values)
+    centred = (k + offset).astype(np.float64)
+    centred -= centred.mean()
+    np.testing.assert_allclose(stimuli.open_movie(centred), centred, rtol=1e-6)
+
+
+def test_two_values_with_one_rounding_are_refused_and_constants_are_not():
+    contrast = np.where(FRAMES > 0, 1.0, 0.0)
+    with refuse("different values become the same"):
+        stimuli.open_movie(1e9 + contrast)
+    holed = 1e9 + contrast
+    holed[3, 1, 1] = np.nan
+    with refuse("different values become the same"):
+        stimuli.open_movie(holed)
+    for constant in (np.full((5, 2, 2), 0.1), np.array([0.3, 0.1 + 0.2] * 4), np.full(3, np.nan)):
+        movie = stimuli.open_movie(constant)
+        np.testing.assert_allclose(movie.values.ravel(), constant.ravel(), rtol=1e-7)
+    small = np.random.default_rng(0).normal(1000, 0.1, (50, 3, 3))
+    np.testing.assert_allclose(stimuli.open_movie(small), small, rtol=1e-7)

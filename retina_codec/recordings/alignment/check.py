@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import xarray as xr
 
-from retina_codec._common.checks import nearest_names, require_count
+from retina_codec._common.checks import nearest_names, require_count, require_finite
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, runs_of
 from retina_codec.recordings.alignment.continuous import (
@@ -20,7 +20,7 @@ from retina_codec.recordings.alignment.frozen import wrong_blocks
 from retina_codec.recordings.alignment.repeated import check_repeats
 from retina_codec.recordings.alignment.sequence import Sequence, analysed_together
 from retina_codec.recordings.frame_marks import describe_frame_marks
-from retina_codec.recordings.nodes import require_node
+from retina_codec.recordings.nodes import require_node, response_of
 from retina_codec.recordings.plan import FrozenNoise
 
 DEFAULT_MAX_SHIFT = 30
@@ -49,6 +49,8 @@ def check_alignment(
     A recording is "undetermined" where the spikes carry too little evidence to notice if a quarter
     of the frames were wrong: few spikes, cells that a linear filter does not drive, repeats that
     do not agree. A constant delay between frames and spikes that a retina could have is no finding.
+    Fewer than 4 repeats of a node are not compared: the verdict is that of the rest of the
+    recording, and the reason says so; without a rest it is "undetermined".
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def check_alignment(
         Check only this node of the recording.
     plan : FrozenNoise, optional
         The repeats in a stimulus that was opened without its plan, as one run: blocks of the file
-        whose frozen frames are not those of block 0 are wrong from their first frame on.
+        whose frozen frames are not those of most blocks are wrong from their first frame on.
     history : int, optional
         Frames that a response reaches back; by default 0.4 s.
     max_shift : int
@@ -74,7 +76,8 @@ def check_alignment(
     xarray.Dataset
         ``attrs["verdict"]``: "aligned", "misaligned" or "undetermined"; ``attrs["reason"]``, in
         words; ``attrs["smallest_shift"]`` (frames) and ``attrs["shortest_stretch"]`` (s): what
-        would have been seen.
+        would have been seen in every part of the recording that decided the verdict (0 and NaN
+        where nothing would).
 
         Over `segment` (pieces of the recording, repeats): segment_node, segment_repeat, start, stop
         (s), start_frame, stop_frame, correlation(segment, cell) of modelled rate and spikes,
@@ -95,7 +98,8 @@ def check_alignment(
     TypeError
         If `recording` is no recording, or a number is not whole.
     ValueError
-        If there is no such node, nothing to check, the stimulus has NaN, or the plan does not fit.
+        If there is no such node, nothing to check (no spike counts: rates, traces and potentials
+        are not checked), the stimulus or the counts have NaN, or the plan does not fit.
 
     References
     ----------
@@ -166,6 +170,7 @@ def check_alignment(
 def _nodes_of(recording: object, node: str | None) -> dict[str, xr.Dataset]:
     """Nodes to check, by name, validated."""
     if isinstance(recording, xr.Dataset):
+        _require_counts(recording, "recording")
         name = node or "node"
         return {name: _checked(recording, "recording")}
     if not isinstance(recording, xr.DataTree):
@@ -175,6 +180,7 @@ def _nodes_of(recording: object, node: str | None) -> dict[str, xr.Dataset]:
         )
     if "spike_count" in recording.data_vars:
         return {str(recording.name or "node"): _checked(recording, "recording")}
+    _require_counts(recording, "recording")
     able = [
         str(name)
         for name, child in recording.children.items()
@@ -182,10 +188,14 @@ def _nodes_of(recording: object, node: str | None) -> dict[str, xr.Dataset]:
         and ("stimulus" in child.data_vars or "repeat" in child["spike_count"].dims)
     ]
     if node is not None:
+        if node in recording.children:
+            _require_counts(recording[node], f"recording[{node!r}]")
         if node not in able:
             raise ValueError(f"node={node!r}; {nearest_names(node, able)}")
         able = [node]
     if not able:
+        for name, child in recording.children.items():
+            _require_counts(child, f"recording[{name!r}]")
         raise ValueError(
             f"recording has no node with stimulus and spike_count; it has "
             f"{', '.join(map(str, recording.children)) or 'no nodes'}: give an opened recording"
@@ -193,8 +203,19 @@ def _nodes_of(recording: object, node: str | None) -> dict[str, xr.Dataset]:
     return {name: _checked(recording[name], f"recording[{name!r}]") for name in able}
 
 
+def _require_counts(node: xr.DataTree | xr.Dataset, argument: str) -> None:
+    """Raise ValueError where a node holds responses that are no spikes."""
+    name = response_of(node)
+    if name not in (None, "spike_count"):
+        raise ValueError(
+            f"{argument} holds {name!r} and no 'spike_count': check_alignment weighs what spikes say "
+            "of each frame, and cannot check other responses; give a node with spike_count"
+        )
+
+
 def _checked(node: object, argument: str) -> xr.Dataset:
     data = require_node(node, argument)
+    require_finite(data["spike_count"], f"{argument}['spike_count']")
     if "repeat" not in data["spike_count"].dims:
         data = require_node(node, argument, variables=("stimulus", "spike_count"))
     elif "repeat" not in data.coords:
@@ -224,7 +245,8 @@ def _with_plan(
         )
     time, width = data["time"].values, bin_width_of(data)
     findings = list(outcome.findings)
-    for first, stop in wrong_blocks(data["stimulus"], plan):
+    reference, wrong = wrong_blocks(data["stimulus"], plan)
+    for first, stop in wrong:
         inside = [
             f
             for f in findings
@@ -232,8 +254,8 @@ def _with_plan(
         ]
         span = (first, stop - 1, float(time[first]), float(time[stop - 1] + width))
         text = (
-            f"{span_text(*span)}: the frozen frames of the file are not those of block 0 of the "
-            "plan, so this is not what was shown"
+            f"{span_text(*span)}: the frozen frames of the file are not those of the other "
+            f"blocks of the plan (such as block {reference}), so this is not what was shown"
         )
         if inside:
             text += f"; {inside[0].text}"
@@ -287,19 +309,25 @@ def _assembled(
     for verdict in ("misaligned", "undetermined", "aligned"):
         if verdict in verdicts:
             break
-    reason = "; ".join(o.reason for o in outcomes if o.verdict == verdict)
+    else:
+        verdict = "undetermined"
+    unchecked = [o for o in outcomes if o.verdict == "unchecked"]
+    deciding = [o for o in outcomes if o.verdict == verdict] or unchecked
+    reason = "; ".join(o.reason for o in deciding)
+    if unchecked and deciding is not unchecked:
+        reason += "; not checked: " + "; ".join(o.reason for o in unchecked)
     notes = _mark_findings(marks) if marks is not None else []
     if notes and verdict == "undetermined":
         reason += "; " + "; ".join(note.text for note in notes)
     found = table.assign(findings_table([*findings, *notes]))
     if marks is not None:
         found = found.merge(marks, combine_attrs="drop")
-    first = outcomes[0]
     found.attrs = {
         **parameters,
         "verdict": verdict,
         "reason": reason,
-        "smallest_shift": first.smallest_shift,
-        "shortest_stretch": first.shortest_stretch,
+        # The worst of those that decided; 0 and NaN are where nothing would have been seen.
+        "smallest_shift": max((o.smallest_shift for o in deciding), key=lambda s: s or np.inf),
+        "shortest_stretch": float(np.max([o.shortest_stretch for o in deciding])),
     }
     return found

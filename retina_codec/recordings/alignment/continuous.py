@@ -51,7 +51,10 @@ WEAK_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one part of a recording says: its table of segments, findings, and its verdict."""
+    """What one part of a recording says: its table of segments, findings, and its verdict.
+
+    Verdicts are those of `check_alignment`, or "unchecked": nothing could be compared here.
+    """
 
     segments: xr.Dataset
     findings: list[Finding]

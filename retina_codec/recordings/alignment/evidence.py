@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,9 @@ def shift_evidence(
     spikes = np.concatenate([counts, -means], axis=1).astype(np.float32)
     for part, fold in stretches:
         start = place[part.start]
-        length = part.stop - part.start
-        for column, shift in enumerate(shifts):
-            source = model[fold][start - shift : start - shift + length]
-            found[part, column] = np.einsum("tc,tc->t", spikes[part], source)
+        stop = start + part.stop - part.start
+        # Shifts are whole numbers in a row: a window of frames, from the largest shift down.
+        source = model[fold][start - shifts[-1] : stop - shifts[0]]
+        windows = sliding_window_view(source, len(shifts), axis=0)
+        found[part] = np.einsum("tc,tcs->ts", spikes[part], windows)[:, ::-1]
     return found

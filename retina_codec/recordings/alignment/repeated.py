@@ -40,12 +40,15 @@ def check_repeats(data: xr.Dataset, name: str, *, max_shift: int) -> Outcome:
     n_repeats, n, _ = counts.shape
     width = bin_width_of(data)
     max_shift = min(max_shift, n // 4)
-    if n_repeats < LEAST_REPEATS or max_shift < 2 or not counts.any():
+    silent = not counts.any()
+    if n_repeats < LEAST_REPEATS or max_shift < 2 or silent:
         reason = (
-            f"{n_repeats} repeats of {n} frames with {int(counts.sum())} spikes; expected at least "
-            f"{LEAST_REPEATS} repeats of 8 frames with spikes to compare each with the others"
+            f"{name} has {n_repeats} repeats of {n} frames with {int(counts.sum())} spikes; "
+            f"expected at least {LEAST_REPEATS} repeats of 8 frames with spikes to compare each "
+            "with the others"
         )
-        return Outcome(_table(data, name, cells, None, None, width), [], "undetermined", reason)
+        verdict = "undetermined" if silent else "unchecked"
+        return Outcome(_table(data, name, cells, None, None, width), [], verdict, reason)
     scale = Scale(
         history=1,
         max_shift=max_shift,
@@ -73,11 +76,11 @@ def check_repeats(data: xr.Dataset, name: str, *, max_shift: int) -> Outcome:
     findings = []
     for repeat, story in enumerate(stories):
         findings += _findings(data, name, repeat, story, width)
+    verdict, reason = "aligned", f"all {n_repeats} repeats of {name} follow each other"
     if findings:
-        reason = "; ".join(finding.text for finding in findings)
-        return Outcome(table, findings, "misaligned", reason)
-    reason = f"all {n_repeats} repeats of {name} follow each other"
-    return Outcome(table, [], "aligned", reason, 1, least / float(nats.mean()) * n * width)
+        verdict, reason = "misaligned", "; ".join(finding.text for finding in findings)
+    shortest = least / float(nats.mean()) * n * width
+    return Outcome(table, findings, verdict, reason, 1, shortest)
 
 
 def _against_others(counts: np.ndarray, good: np.ndarray, scale: Scale) -> Followed:

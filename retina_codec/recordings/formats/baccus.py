@@ -9,7 +9,7 @@ Ganglion cells (doi 10.25740/rk663dm5577; Maheswaranathan et al., Neuron 2023)::
     test/repeats/cell01, ...               (repeat, frame), one a cell; or
     test/repeats/<response>                (repeat, cell, frame), or a group of cell01, ...
     train/stas/cell01, ...                 not read
-    spikes/cell01, ...                     spike times, seconds
+    spikes/cell01, ...                     spike times, seconds; left out where they cannot be
 
 Of the entries of `response` and `repeats`, spike counts are used where there are any, else rates.
 The training movie is several blocks end to end. They are told apart by gaps in `time`, by
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ from retina_codec.recordings.formats.binned import (
 )
 from retina_codec.recordings.formats.hdf5 import looks_inside, opened, require_dataset
 from retina_codec.recordings.nodes import chosen_cells
+from retina_codec.recordings.plausibility import require_plausible
 from retina_codec.recordings.spikes import SpikeTimes
 from retina_codec.stimuli.sources import open_movie
 
@@ -67,6 +69,8 @@ BLOCKS = {"15-10-07": 6, "15-11-21a": 6, "15-11-21b": 6, "16-01-07": 3, "16-01-0
 # Spikes in other bins than the file's counts say, beyond which the clocks are not the same. A spike
 # at the very edge of a bin may go either way.
 CLOCK_TOLERANCE = 0.05
+# With a smaller part of the spikes in the time of the counts, the unit must be another.
+LEAST_FOUND = 0.5
 
 KINDS = ("boxes", "lines", "flashes", "movingbar")
 POTENTIAL = "detrended_membrane_potential"
@@ -112,10 +116,10 @@ def _read(path: Path, options: Options) -> Read:
             notes += said
         spikes = _spikes(file, wanted)
     if spikes is not None:
-        nodes["spikes"] = spikes.to_dataset()
-        notes += [
-            note for part in parts for note in _clock_notes(spikes, nodes[part], part) if note
-        ]
+        checked = [_clock(spikes, nodes[part], part) for part in parts]
+        notes += [note for _, said in checked for note in said]
+        if all(usable for usable, _ in checked):
+            nodes["spikes"] = spikes.to_dataset()
     return binned_tree(nodes, notes, function="baccus", blocks=blocks or None)
 
 
@@ -374,23 +378,46 @@ def _spikes(file: h5py.File, cells: list[str]) -> SpikeTimes | None:
     return SpikeTimes.from_trains(trains)
 
 
-def _clock_notes(spikes: SpikeTimes, node: xr.Dataset, part: str) -> list[str]:
-    """Say where the spike times are not on the clock of the bins: their counts tell."""
-    if "spike_count" not in node or "repeat" in node.dims:
-        return []
+def _clock(spikes: SpikeTimes, node: xr.Dataset, part: str) -> tuple[bool, list[str]]:
+    """Whether the spike times can be seconds of this recording; where its bins disagree, a note.
+
+    The counts of the first block tell, and where there are only rates, the time that they span.
+    Spikes on a shifted clock are seconds still; what is in another unit is of no use.
+    """
+    if "repeat" in node.dims:
+        return True, []
     time = node["time"].values
     width = node["time"].attrs["bin_width"]
-    first = node["block"].values == node["block"].values[0]
-    edges = np.append(time[first], time[first][-1] + width)
-    counted = node["spike_count"].values[first]
-    differing = np.abs(spikes.count(edges).astype(np.int64) - counted).sum() / 2
-    if differing <= CLOCK_TOLERANCE * counted.sum():
-        return []
-    return [
-        f"the spike times of node 'spikes' are not on the clock of {part!r}: "
-        f"{100 * differing / max(counted.sum(), 1):.0f} % of the spikes fall in other bins than "
-        "its counts say"
-    ]
+    said = ""
+    lost = False
+    if "spike_count" in node:
+        first = node["block"].values == node["block"].values[0]
+        edges = np.append(time[first], time[first][-1] + width)
+        counted = node["spike_count"].values[first]
+        found = spikes.count(edges).astype(np.int64)
+        differing = np.abs(found - counted).sum() / 2
+        if differing <= CLOCK_TOLERANCE * counted.sum():
+            return True, []
+        lost = found.sum() < LEAST_FOUND * counted.sum()
+        said = (
+            f"{100 * differing / max(counted.sum(), 1):.0f} % of the spikes fall in other bins "
+            "than its counts say"
+        )
+    elif not node["rate"].values.any():
+        return True, []
+    try:
+        require_plausible(spikes, float(time[0]), float(time[-1]) + width)
+    except ValueError as error:
+        said = f"{said}; {error}" if said else str(error)
+        lost = True
+    if lost:
+        return False, [
+            f"the spike times of 'spikes' are left out: they are not seconds on the clock of "
+            f"{part!r} ({said})"
+        ]
+    if not said:
+        return True, []
+    return True, [f"the spike times of node 'spikes' are not on the clock of {part!r}: {said}"]
 
 
 # Interneurons
@@ -455,7 +482,7 @@ def _screen(
 ) -> tuple[xr.DataArray, list[str]]:
     """Stimulus of one kind on the screen of 50 x 50 pixels, lazily; what was done, in a note.
 
-    Boxes of 0 and 1 become -1 and 1. Lines and the moving bar are a row of pixels finer than the
+    Boxes of 0 and 1, and nothing else, become -1 and 1. Lines and the moving bar are a row of pixels finer than the
     boxes: means of 2 and of 6 make one pixel; lines vary along x and the bar along y, constant
     along the other. A flash covers 38 x 38 pixels, as the boxes do. What is smaller than the
     screen stands in its middle, around it 0: grey, for stimuli of mean 0.
@@ -474,10 +501,14 @@ def _screen(
     frames = da.asarray(source.data)
     said = []
     if kind == "boxes":
-        sample = frames[: max(1, min(len(frames), 200))].compute()
-        if sample.min() >= 0 and sample.max() <= 1:
+        low, high, is_binary = _levels(frames)
+        if is_binary:
             frames = 2 * frames - 1
             said.append("0 and 1 became -1 and 1")
+        elif low >= 0 and high > low:
+            said.append(
+                f"values from {low:g} to {high:g}, which are not only 0 and 1, are kept as they are"
+            )
     finer = FINER.get(kind, 1)
     along = 1 if kind == "movingbar" else 2
     if finer > 1 and frames.shape[along] > SCREEN:
@@ -506,6 +537,16 @@ def _screen(
         attrs={"units": "1", "long_name": f"stimulus, {kind}"},
     )
     return movie, [f"{kind}: {', '.join(said)}"] if said else []
+
+
+def _levels(frames: da.Array) -> tuple[float, float, bool]:
+    """Least and largest value, and whether all are 0 or 1 and both occur; read block by block."""
+    low, high, is_binary = np.inf, -np.inf, True
+    for start, stop in pairwise(np.r_[0, np.cumsum(frames.chunks[0])]):
+        values = frames[start:stop].compute()
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        is_binary = is_binary and bool(((values == 0) | (values == 1)).all())
+    return low, high, is_binary and low < high
 
 
 def _whole(frames: da.Array) -> da.Array:

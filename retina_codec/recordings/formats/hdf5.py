@@ -11,6 +11,9 @@ import h5py
 
 from retina_codec._common.checks import nearest_names
 
+# A .nc may also be a netCDF 3 file, which is none.
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".nwb", ".nix")
+
 
 def looks_inside(path: Path) -> set[str] | None:
     """Paths of all datasets of an HDF5 file; None where there is no such file, or a damaged one."""
@@ -23,6 +26,16 @@ def looks_inside(path: Path) -> set[str] | None:
         return None
 
 
+def require_whole(path: Path) -> None:
+    """Raise OSError where `path` is, or is called, an HDF5 file and cannot be read as one.
+
+    `looks_inside` must not raise; this gives the reason for which it found nothing.
+    """
+    if path.is_file() and (path.suffix.lower() in SUFFIXES or h5py.is_hdf5(path)):
+        with opened(path) as file:
+            dataset_names(file)
+
+
 @contextmanager
 def opened(path: Path, argument: str = "path") -> Iterator[h5py.File]:
     """Open an HDF5 file to read; OSError where it is cut off, damaged, or no HDF5 at all."""
@@ -32,7 +45,10 @@ def opened(path: Path, argument: str = "path") -> Iterator[h5py.File]:
         if path.is_file() and h5py.is_hdf5(path):
             state = "is cut off or damaged: copy or download it anew"
         else:
-            state = "is no HDF5 file, or only a piece of one: check the format, or copy it anew"
+            state = (
+                "is no HDF5 file, or one that is cut off or damaged: check the format, or copy or "
+                "download it anew"
+            )
         raise OSError(f"{argument}={str(path)!r} {state} ({_one_line(error)})") from error
     with file:
         try:

@@ -463,10 +463,12 @@ def _of_movies(
             f"frame_times was given, but path={str(path)!r} holds several movies "
             f"({', '.join(shown)}); choose one with stimulus="
         )
-    presentations = []
+    presentations: list[Presentation] = []
+    said: list[str] = []
     for name, one in shown.items():
         if given is not None:
-            marks = part.marks(marks_option(given, path, parts))
+            marks, more = part.marks(marks_option(given, path, parts))
+            said += more
         elif one.marks is None:
             raise ValueError(
                 f"path={str(path)!r}: the movie {name!r} has neither timestamps nor a rate; name "
@@ -484,7 +486,7 @@ def _of_movies(
         epochs=part.epochs,
         bin_width=options.bin_width,
     )
-    return tree, with_notes(tree, [*part.notes, *notes])
+    return tree, with_notes(tree, [*part.notes, *said, *notes])
 
 
 # What save_recording wrote

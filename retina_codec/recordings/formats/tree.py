@@ -11,11 +11,8 @@ from retina_codec._common.files import TREE_SUFFIXES, open_tree
 from retina_codec._common.time import bin_width_of
 from retina_codec.recordings.binning import require_matching_width
 from retina_codec.recordings.formats.base import Format, Options, Read
-from retina_codec.recordings.nodes import chosen_cells, require_node
+from retina_codec.recordings.nodes import RESPONSES, chosen_cells, require_node, response_of
 from retina_codec.recordings.spikes import SpikeTimes
-
-# What was recorded, in the order in which it is looked for.
-RESPONSES = ("spike_count", "rate", "response", "potential")
 
 
 def _recognises(path: Path) -> bool:
@@ -37,7 +34,7 @@ def require_recording(tree: xr.DataTree, argument: str) -> list[xr.Dataset]:
     nodes = [
         (node, name)
         for node in tree.subtree
-        for name in [next((name for name in RESPONSES if name in node.data_vars), None)]
+        for name in [response_of(node)]
         if name is not None
     ]
     if not nodes:
