@@ -66,8 +66,8 @@ def recording_from_neo(
     frame_times : str, neo object, quantity, numpy.ndarray, mapping or list, optional
         Frame marks on the clock of the spikes: the name of an event, of epochs (their starts) or
         of an analog channel with trigger pulses of the segment (each crosses half of its height at
-        a mark: rising, or falling where the channel is high most of the time, with a warning); a neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal;
-        or times (plain numbers are seconds). By default the only event of the segment. For several
+        a mark: rising, or falling where the channel is high most of the time, with a warning); a
+        neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal; or times (plain numbers are seconds). By default the only event of the segment. For several
         segments what all of them know or share, or a list, one a segment.
     plan : FrozenNoise, RepeatedFrames, str or mapping, optional
         The repeats in the stimulus. FrozenNoise: only complete blocks are used whose frozen frames

@@ -114,8 +114,8 @@ def quality(
     TypeError
         If it is neither a recording nor a node, or a number is not whole.
     ValueError
-        If it has neither spikes nor counts, counts are NaN, its nodes differ in their cells, or a number is too
-        small.
+        If it has neither spikes nor counts, counts are NaN, its nodes differ in their cells, or a
+        number is too small.
 
     Examples
     --------

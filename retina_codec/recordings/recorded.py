@@ -474,8 +474,8 @@ def _stretch_each(frames: Any, labels: Sequence[str], *, differ: bool) -> list[A
     each = [given[label] for label in labels]
     if not differ and any(one != each[0] for one in each):
         raise ValueError(
-            f"frames={frames!r} differ, but stimulus is one movie that all segments repeat; expected "
-            "the same frames of each, or movies in a list or by the names of the segments"
+            f"frames={frames!r} differ, but stimulus is one movie that all segments repeat; "
+            "expected the same frames of each, or movies in a list or by the names of the segments"
         )
     return each
 

@@ -48,7 +48,8 @@ def spike_triggered_average(node: xr.DataTree | xr.Dataset, *, history: int) -> 
     TypeError
         If `node` is no node of a recording, or `history` is not whole.
     ValueError
-        If a variable is missing, the stimulus or the counts have NaN, or no block has `history` frames.
+        If a variable is missing, the stimulus or the counts have NaN, or no block has `history`
+        frames.
 
     Examples
     --------

@@ -504,27 +504,24 @@ def test_frames_by_the_names_of_segments():
     block = block_of(*made)
     by_name = {"trial 0": (0, 2), "trial 1": (1, 4)}
     movies = [np.arange(4.0), 10 + np.arange(4.0)]
-    given = dict(zip(by_name, movies, strict=True))
+    movies_by_name = dict(zip(by_name, movies, strict=True))
     shown = {"frame_times": "frames", "frames": by_name}
-    with pytest.warns(UserWarning, match="frames"):
-        named = recording_from_neo(block, stimulus=given, **shown)
+    named = recording_from_neo(block, stimulus=movies_by_name, **shown)
     assert named["trial 0"]["stimulus"].values.ravel().tolist() == [0, 1]
     assert named["trial 1"]["stimulus"].values.ravel().tolist() == [11, 12, 13]
     assert named["trial 1"]["spike_count"].values.ravel().tolist() == [0, 1, 0]
-    with pytest.warns(UserWarning, match="frames"):
-        runs = recording_from_neo(block, stimulus=movies, **shown)
+    runs = recording_from_neo(block, stimulus=movies, **shown)
     assert runs["train"]["stimulus"].values.ravel().tolist() == [0, 1, 11, 12, 13]
     assert runs["train"]["block"].values.tolist() == [0, 0, 1, 1, 1]
     # one movie that all repeat has the same frames in each
-    with pytest.raises(ValueError, match="frames=.* differ, but stimulus is one movie"):
+    with pytest.raises(ValueError, match=r"frames=.* differ, but stimulus is one movie"):
         recording_from_neo(block, stimulus=movies[0], **shown)
     shown["frames"] = dict.fromkeys(by_name, (1, 3))
-    with pytest.warns(UserWarning, match="frames"):
-        repeats = recording_from_neo(block, stimulus=movies[0], **shown)
+    repeats = recording_from_neo(block, stimulus=movies[0], **shown)
     assert repeats["test"]["stimulus"].values.ravel().tolist() == [1, 2]
     shown["frames"] = {"trial 0": (0, 2), "trail 1": (0, 2)}
     with pytest.raises(ValueError, match="frames has no 'trial 1'; did you mean 'trail 1'"):
-        recording_from_neo(block, stimulus=given, **shown)
+        recording_from_neo(block, stimulus=movies_by_name, **shown)
 
 
 def test_a_list_of_one_movie_for_a_block_of_one_segment(tmp_path):
@@ -534,9 +531,9 @@ def test_a_list_of_one_movie_for_a_block_of_one_segment(tmp_path):
     expected = recording_from_neo(block, stimulus=movie, frame_times="frames")["train"]
     np.save(tmp_path / "a.npy", movie)
     labelled = xr.DataArray(movie, dims=("time", "y", "x"))
-    for given in ([movie], (movie,), [labelled], [str(tmp_path / "a.npy")]):
+    for listed in ([movie], (movie,), [labelled], [str(tmp_path / "a.npy")]):
         for marks in ("frames", ["frames"], [np.arange(3.0)]):
-            found = recording_from_neo(block, stimulus=given, frame_times=marks)["train"]
+            found = recording_from_neo(block, stimulus=listed, frame_times=marks)["train"]
             np.testing.assert_array_equal(found["stimulus"].values, movie)
             assert found["spike_count"].equals(expected["spike_count"])
     flicker = recording_from_neo(block, stimulus=[np.arange(3.0)], frame_times="frames")

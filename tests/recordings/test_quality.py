@@ -366,7 +366,7 @@ def test_selection_bad_input(recording):
         select_cells(recording, min_rate=1 * pq.s)
     with pytest.raises(ValueError, match="min_cc_max is in Hz; expected something in dimension"):
         select_cells(recording, min_cc_max=0.5 * pq.Hz)
-    with pytest.raises(ValueError, match="max_drift is in dimensionless; .* in percent/min"):
+    with pytest.raises(ValueError, match=r"max_drift is in dimensionless; .* in percent/min"):
         select_cells(recording, max_drift=2 * pq.dimensionless)
     for limit in ("1", [1.0, 2.0], np.array([1.0, 2.0]) * pq.Hz, True):
         with pytest.raises(

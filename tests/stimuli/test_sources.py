@@ -721,7 +721,6 @@ def test_values_beyond_float32_are_named(tmp_path, recwarn):
             stimuli.open_movie(source)
     for source in (da.from_array(values, chunks=(7, -1, -1)), write(tmp_path / "a.npy", values)):
         movie = stimuli.open_movie(source)
-        assert np.isfinite(movie[:20]).all()
         with refuse(match):
             movie.compute()
     # infinity and NaN are for those who need finite values to refuse
@@ -737,7 +736,9 @@ def test_values_beyond_float32_are_named(tmp_path, recwarn):
 def test_values_that_become_the_same_in_float32_are_refused(dtype):
     k = np.random.default_rng(0).integers(0, 255, FRAMES.shape)
     offset = 2**26
-    match = r"^source has values from 67108864 to 671091.. .* round by up to 4: .*subtract the mean"
+    match = (
+        r"^source has values from 67108864 to 67109118, .* round by up to 4: .*subtract the mean"
+    )
     with refuse(match):
         stimuli.open_movie((k + offset).astype(dtype))
     with refuse(match):

@@ -203,13 +203,13 @@ def _nodes_of(recording: object, node: str | None) -> dict[str, xr.Dataset]:
     return {name: _checked(recording[name], f"recording[{name!r}]") for name in able}
 
 
-def _require_counts(node: xr.DataTree | xr.Dataset, argument: str) -> None:
+def _require_counts(node: object, argument: str) -> None:
     """Raise ValueError where a node holds responses that are no spikes."""
     name = response_of(node)
     if name not in (None, "spike_count"):
         raise ValueError(
-            f"{argument} holds {name!r} and no 'spike_count': check_alignment weighs what spikes say "
-            "of each frame, and cannot check other responses; give a node with spike_count"
+            f"{argument} holds {name!r} and no 'spike_count': check_alignment weighs what spikes "
+            "say of each frame, and cannot check other responses; give a node with spike_count"
         )
 
 

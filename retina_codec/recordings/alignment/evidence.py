@@ -98,16 +98,16 @@ def shift_evidence(
     """l_t(d): evidence (frame, shift) in nats, summed over cells; see the head of this module."""
     found = np.zeros((len(counts), len(shifts)), dtype=np.float32)
     place = layout.place
+    # Shifts are whole numbers in a row: a window of frames is all of them, the largest first.
     model = [
-        layout.spread(np.concatenate([logs, extra], axis=1))
+        sliding_window_view(
+            layout.spread(np.concatenate([logs, extra], axis=1)), len(shifts), axis=0
+        )
         for logs, extra in zip(log_ratio, excess, strict=True)
     ]
     spikes = np.concatenate([counts, -means], axis=1).astype(np.float32)
     for part, fold in stretches:
-        start = place[part.start]
-        stop = start + part.stop - part.start
-        # Shifts are whole numbers in a row: a window of frames, from the largest shift down.
-        source = model[fold][start - shifts[-1] : stop - shifts[0]]
-        windows = sliding_window_view(source, len(shifts), axis=0)
+        start = place[part.start] - shifts[-1]
+        windows = model[fold][start : start + part.stop - part.start]
         found[part] = np.einsum("tc,tcs->ts", spikes[part], windows)[:, ::-1]
     return found

@@ -9,7 +9,8 @@ Ganglion cells (doi 10.25740/rk663dm5577; Maheswaranathan et al., Neuron 2023)::
     test/repeats/cell01, ...               (repeat, frame), one a cell; or
     test/repeats/<response>                (repeat, cell, frame), or a group of cell01, ...
     train/stas/cell01, ...                 not read
-    spikes/cell01, ...                     spike times, seconds; left out where they cannot be
+    spikes/cell01, ...                     spike times, seconds; left out, with a warning, where
+                                           they cannot be, from what the counts say
 
 Of the entries of `response` and `repeats`, spike counts are used where there are any, else rates.
 The training movie is several blocks end to end. They are told apart by gaps in `time`, by
@@ -379,7 +380,7 @@ def _spikes(file: h5py.File, cells: list[str]) -> SpikeTimes | None:
 
 
 def _clock(spikes: SpikeTimes, node: xr.Dataset, part: str) -> tuple[bool, list[str]]:
-    """Whether the spike times can be seconds of this recording; where its bins disagree, a note.
+    """Tell whether the spike times can be seconds of this recording; where its bins disagree, a note.
 
     The counts of the first block tell, and where there are only rates, the time that they span.
     Spikes on a shifted clock are seconds still; what is in another unit is of no use.
@@ -482,10 +483,10 @@ def _screen(
 ) -> tuple[xr.DataArray, list[str]]:
     """Stimulus of one kind on the screen of 50 x 50 pixels, lazily; what was done, in a note.
 
-    Boxes of 0 and 1, and nothing else, become -1 and 1. Lines and the moving bar are a row of pixels finer than the
-    boxes: means of 2 and of 6 make one pixel; lines vary along x and the bar along y, constant
-    along the other. A flash covers 38 x 38 pixels, as the boxes do. What is smaller than the
-    screen stands in its middle, around it 0: grey, for stimuli of mean 0.
+    Boxes of 0 and 1, and nothing else, become -1 and 1. Lines and the moving bar are a row of
+    pixels finer than the boxes: means of 2 and of 6 make one pixel; lines vary along x and the bar
+    along y, constant along the other. A flash covers 38 x 38 pixels, as the boxes do. What is
+    smaller than the screen stands in its middle, around it 0: grey, for stimuli of mean 0.
     """
     axes = {"boxes": 3, "flashes": 1}.get(kind, 2)
     shape = dataset.shape

@@ -32,10 +32,7 @@ def _read(path: Path, options: Options) -> Read:
 def require_recording(tree: xr.DataTree, argument: str) -> list[xr.Dataset]:
     """Nodes that hold stimulus and responses; ValueError if there are none."""
     nodes = [
-        (node, name)
-        for node in tree.subtree
-        for name in [response_of(node)]
-        if name is not None
+        (node, name) for node in tree.subtree for name in [response_of(node)] if name is not None
     ]
     if not nodes:
         held = ", ".join(node.path for node in tree.subtree)
