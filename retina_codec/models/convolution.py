@@ -24,7 +24,7 @@ MEMORY_BUDGET = 64 * 2**20
 
 # Multiplications and additions that take as long as moving one number, or as one in a large
 # matrix product: in convolutions of few channels, and in many small products.
-MOVE, CONVOLVE, SMALL = 60, 3, 3
+MOVE, CONVOLVE, SMALL = 60, 2, 3
 
 ROUTES: dict[str, type[Route]] = {
     "frames": Frames,

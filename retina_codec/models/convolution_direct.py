@@ -24,6 +24,7 @@ class Frames(Route):
         return weight.transpose(0, 1).reshape(self.sizes.history * self.sizes.channels, -1)
 
     def correlate(self, movie: Tensor, weight: Tensor) -> Tensor:
+        """Give the output."""
         s, flat = self.sizes, self._flat(weight)
         output = movie.new_empty(s.segments, s.outputs, s.channels)
         row = s.history * s.channels
@@ -48,6 +49,7 @@ class Frames(Route):
         return lagged.flip(2).flatten(2)
 
     def to_movie(self, output: Tensor, weight: Tensor) -> Tensor:
+        """Apply the adjoint to the movie."""
         s, flat = self.sizes, self._flat(weight)
         output = self.by_segment(output).flatten(2)
         movie = output.new_zeros(s.movie)
@@ -57,6 +59,7 @@ class Frames(Route):
         return movie
 
     def to_weight(self, movie: Tensor, output: Tensor) -> Tensor:
+        """Apply the adjoint to the weight."""
         s = self.sizes
         output = self.by_segment(output).flatten(2)
         flat = movie.new_zeros(s.history * s.channels, s.colors * s.height * s.width)
@@ -78,6 +81,7 @@ class Windows(Route):
         return windows.movedim(-1, 2).flatten(2).flatten(0, 1)
 
     def correlate(self, movie: Tensor, weight: Tensor) -> Tensor:
+        """Give the output."""
         s, flat = self.sizes, weight.flatten(1)
         output = movie.new_empty(s.segments, s.outputs, s.channels)
         for part in self.stretches(self._numbers(), movie.element_size()):
@@ -86,6 +90,7 @@ class Windows(Route):
         return output.reshape(s.output)
 
     def to_movie(self, output: Tensor, weight: Tensor) -> Tensor:
+        """Apply the adjoint to the movie."""
         s, flat = self.sizes, weight.flatten(1)
         output = self.by_segment(output).flatten(2)
         movie = output.new_zeros(s.movie)
@@ -95,6 +100,7 @@ class Windows(Route):
         return movie
 
     def to_weight(self, movie: Tensor, output: Tensor) -> Tensor:
+        """Apply the adjoint to the weight."""
         output = self.by_segment(output).flatten(2)
         flat = movie.new_zeros(self.sizes.channels, math.prod(self.sizes.weight[1:]))
         for part in self.stretches(self._numbers(), movie.element_size()):
@@ -125,6 +131,7 @@ class Direct(Windows):
         return self._stacked(movie, part).view(-1, s.history * s.colors, s.height, s.width)
 
     def correlate(self, movie: Tensor, weight: Tensor) -> Tensor:
+        """Give the output."""
         s, flat = self.sizes, weight.flatten(1, 2)
         output = movie.new_empty(s.segments, s.outputs, *s.output[1:])
         for part in self.stretches(self._numbers(), movie.element_size()):
@@ -133,6 +140,7 @@ class Direct(Windows):
         return output.view(s.output)
 
     def to_movie(self, output: Tensor, weight: Tensor) -> Tensor:
+        """Apply the adjoint to the movie."""
         s, flat = self.sizes, weight.flatten(1, 2)
         output = self.by_segment(output)
         movie = output.new_zeros(s.movie)
@@ -145,6 +153,7 @@ class Direct(Windows):
         return movie
 
     def to_weight(self, movie: Tensor, output: Tensor) -> Tensor:
+        """Apply the adjoint to the weight."""
         s = self.sizes
         output = self.by_segment(output)
         shape = (s.channels, s.history * s.colors, s.kernel_height, s.kernel_width)

@@ -165,6 +165,7 @@ class Fourier(Route):
         return spectrum.view(*spectrum.shape[:2], segments * n_rows, self._in_row * channels)
 
     def correlate(self, movie: Tensor, weight: Tensor) -> Tensor:
+        """Give the output."""
         s = self.sizes
         of_frames, of_kernels, of_outputs = self._transforms(movie)
         kernels = self._repeated(weight, of_kernels).transpose(2, 3)
@@ -182,6 +183,7 @@ class Fourier(Route):
         return result.view(s.output)
 
     def to_movie(self, output: Tensor, weight: Tensor) -> Tensor:
+        """Apply the adjoint to the movie."""
         s = self.sizes
         of_frames, of_kernels, of_outputs = self._transforms(output)
         kernels = self._repeated(weight, of_kernels)
@@ -198,6 +200,7 @@ class Fourier(Route):
         return movie
 
     def to_weight(self, movie: Tensor, output: Tensor) -> Tensor:
+        """Apply the adjoint to the weight."""
         s = self.sizes
         of_frames, of_kernels, of_outputs = self._transforms(movie)
         output = self.by_segment(output)
