@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
-import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
-from retina_codec._common.checks import require_at_least
-from retina_codec.models.fitting import movie_settings, rate_to_drive
-from retina_codec.models.layers import GaussianNoise, MovieConvolution, RatePerBin
-from retina_codec.models.model import LayerGeometry, RetinaModel, training_node
+from retina_codec._common.checks import require_choice
+from retina_codec.models.cnn_family import (
+    ConvolutionPlan,
+    FitsRecording,
+    plain_convolution,
+    rate_layer,
+    require_channels,
+)
+from retina_codec.models.normalization import NORMS, MapNorm, map_norm
 from retina_codec.models.saving import SavedModel
 
 PUBLISHED_KERNELS = (15, 11)
-# The published kernels belong to frames of 50 x 50 pixels; smaller frames get smaller ones.
-PUBLISHED_SIZE = 50
 
 
-def fitting_kernels(size: int) -> tuple[int, int]:
-    """Odd kernel sizes in the published proportion to a frame of `size` pixels, at least 1."""
-    return tuple(  # type: ignore[return-value]
-        max(1, round((kernel * size / PUBLISHED_SIZE - 1) / 2) * 2 + 1)
-        for kernel in PUBLISHED_KERNELS
-    )
-
-
-class BNCNN(SavedModel, RetinaModel):
+class BNCNN(SavedModel, FitsRecording):
     """Two convolutional layers and a dense one, each with batch normalisation.
 
     Convolution over space and history, batch norm, noise, ReLU; convolution over space, batch
@@ -51,14 +44,23 @@ class BNCNN(SavedModel, RetinaModel):
     mean, sd : float
         Of the training movie, in its recorded units.
     channels : tuple of int
-        Channels of the two convolutions.
+        Channels of the convolutions: two, unless more or fewer layers are wanted.
     kernel_sizes : tuple of int, optional
-        Side of the two kernels in pixels; by default 15 and 11 on 50 x 50 pixels, and in
+        Side of the kernels in pixels; by default 15 and 11 on 50 x 50 pixels, and in
         proportion on smaller frames (1 on a full-field movie).
     noise : float
         Standard deviation of the noise added before each ReLU while training.
     seed : int
         Of the initial weights.
+    norm : {"channel", "unit"}
+        What has a mean and a scale of its own: a whole map, or each of its units (as in the
+        published networks).
+    positive_norm : bool
+        Keep the scales of the batch norms positive, as the 2023 networks do.
+    norm_momentum : float
+        Share of each batch in the running mean and variance (published: 0.01).
+    rate_units : {"per_bin", "Hz"}
+        What the softplus gives: spikes per bin, or Hz (networks trained on rates).
 
     References
     ----------
@@ -83,43 +85,39 @@ class BNCNN(SavedModel, RetinaModel):
         cells: Sequence[str],
         mean: float = 0.0,
         sd: float = 1.0,
-        channels: tuple[int, int] = (8, 8),
-        kernel_sizes: tuple[int, int] | None = None,
+        channels: Sequence[int] = (8, 8),
+        kernel_sizes: Sequence[int] | None = None,
         noise: float = 0.05,
         seed: int = 0,
+        norm: str = "channel",
+        positive_norm: bool = False,
+        norm_momentum: float = 0.1,
+        rate_units: str = "per_bin",
     ) -> None:
-        height, width = input_shape[-2:]
-        colors = input_shape[0] if len(input_shape) == 3 else 1
-        first, second = kernel_sizes or fitting_kernels(min(height, width))
-        # A one-dimensional movie has one-dimensional kernels.
-        kernel1 = (min(first, height), min(first, width))
-        size1 = (height - kernel1[0] + 1, width - kernel1[1] + 1)
-        kernel2 = (min(second, size1[0]), min(second, size1[1]))
-        size2 = (size1[0] - kernel2[0] + 1, size1[1] - kernel2[1] + 1)
-        for value in (first, second, *channels):
-            require_at_least(value, 1, "kernel_sizes and channels")
+        require_channels(channels)
+        require_choice(norm, NORMS, "norm")
+        plan = ConvolutionPlan.of(input_shape, history, channels, kernel_sizes, PUBLISHED_KERNELS)
+        n_layers = len(plan.channels)
+        last: nn.Module
+        if norm == "channel" and not positive_norm:
+            # PyTorch's own layers: models saved before the options were there keep their names
+            # and fingerprint.
+            def map_norms(shape: tuple[int, int, int]) -> nn.Module:
+                return nn.BatchNorm2d(shape[0], momentum=norm_momentum)
+
+            last = nn.BatchNorm1d(len(cells), momentum=norm_momentum)
+        else:
+            map_norms = map_norm(norm, positive_norm, norm_momentum)  # type: ignore[assignment]
+            last = MapNorm((len(cells),), per=norm, positive=positive_norm, momentum=norm_momentum)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = nn.Sequential(
-                OrderedDict[str, nn.Module](
-                    conv1=MovieConvolution(history, channels[0], kernel1, colors=colors),
-                    norm1=nn.BatchNorm2d(channels[0]),
-                    noise1=GaussianNoise(noise),
-                    relu1=nn.ReLU(),
-                    conv2=nn.Conv2d(channels[0], channels[1], kernel2),
-                    norm2=nn.BatchNorm2d(channels[1]),
-                    noise2=GaussianNoise(noise),
-                    relu2=nn.ReLU(),
-                    flatten=nn.Flatten(),
-                    dense=nn.Linear(channels[1] * size2[0] * size2[1], len(cells), bias=False),
-                    norm3=nn.BatchNorm1d(len(cells)),
-                    rate=RatePerBin(float(bin_width)),
-                )
-            )
-        half1 = ((kernel1[0] - 1) / 2, (kernel1[1] - 1) / 2)
-        half2 = ((kernel2[0] - 1) / 2, (kernel2[1] - 1) / 2)
-        geometry1 = LayerGeometry(half1)
-        geometry2 = LayerGeometry((half1[0] + half2[0], half1[1] + half2[1]))
+            modules = plan.hidden(plain_convolution, map_norms, noise, n_layers)
+            modules["flatten"] = nn.Flatten()
+            n_units = torch.Size(plan.shape(n_layers - 1)).numel()
+            modules["dense"] = nn.Linear(n_units, len(cells), bias=False)
+            modules[f"norm{n_layers + 1}"] = last
+            modules["rate"] = rate_layer(bin_width, rate_units)
+            network = nn.Sequential(modules)
         super().__init__(
             network.eval(),
             history=history,
@@ -128,45 +126,19 @@ class BNCNN(SavedModel, RetinaModel):
             input_shape=tuple(input_shape),
             mean=mean,
             sd=sd,
-            default_layers=("relu1", "relu2"),
-            geometry={
-                **dict.fromkeys(("conv1", "norm1", "noise1", "relu1"), geometry1),
-                **dict.fromkeys(("conv2", "norm2", "noise2", "relu2"), geometry2),
-            },
+            default_layers=[f"relu{i + 1}" for i in range(n_layers)],
+            geometry=plan.geometry(("conv", "norm", "noise", "relu")),
         )
-        self._config = {
-            "channels": list(channels),
-            "kernel_sizes": [first, second],
+        self._config: dict[str, Any] = {
+            "channels": list(plan.channels),
+            "kernel_sizes": list(plan.kernel_sizes),
             "noise": noise,
+            "norm": norm,
+            "positive_norm": positive_norm,
+            "norm_momentum": norm_momentum,
+            "rate_units": rate_units,
         }
 
-    @classmethod
-    def for_recording(
-        cls,
-        recording: xr.DataTree | xr.Dataset,
-        *,
-        history: int = 40,
-        **options: Any,
-    ) -> Self:
-        """Make an untrained model that fits a recording.
-
-        Parameters
-        ----------
-        recording : xarray.DataTree or xarray.Dataset
-            A recording with a node ``train``, or a node.
-        history : int
-            Frames that a response depends on.
-        **options
-            As for the class.
-
-        Returns
-        -------
-        BNCNN
-            With the recording's frame shape, bin width, cells, mean and sd; each output starts
-            at its cell's mean rate.
-        """
-        node = training_node(recording)
-        model = cls(**movie_settings(node), history=history, **options)
-        with torch.no_grad():
-            model.network.get_submodule("norm3").bias.copy_(rate_to_drive(node))  # type: ignore[operator]
-        return model
+    def _start(self, drive: Tensor) -> None:
+        last = f"norm{len(self._config['channels']) + 1}"
+        self.network.get_submodule(last).bias.copy_(drive)  # type: ignore[operator]

@@ -42,4 +42,5 @@ def rate_to_drive(node: xr.Dataset) -> Tensor:
     )
     # A silent cell would ask for a drive of minus infinity.
     per_bin = np.maximum(mean.values, 1e-3)
-    return torch.from_numpy(np.log(np.expm1(per_bin)))
+    # The inverse of the softplus, in a form that does not overflow.
+    return torch.from_numpy(per_bin + np.log(-np.expm1(-per_bin)))

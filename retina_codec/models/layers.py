@@ -8,15 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retina_codec.models.convolution import cheapest, correlate_movie
+from retina_codec.models.convolution_parts import sizes_of
+
 
 class MovieConvolution(nn.Module):
     """A convolution over space and the last `history` frames of a movie.
 
     The first layer of a CNN of the retina sees windows of 40 frames or so, which overlap in all
-    but one frame. Here every frame is transformed once (``rfft2``), used for all lags and
-    channels, and the sum over lags is one complex matrix product at each spatial frequency; the
-    numbers are those of ``conv2d`` on stacked windows, at about a tenth of the cost. Kernels as
-    large as the frame need no transform: they are a one-dimensional convolution over time.
+    but one frame. Here no windows are stacked: every frame is transformed once, used for all lags
+    and channels, and the sum over lags is a matrix product at each spatial frequency. Where that
+    is not the cheapest route (small kernels; kernels as large as the frame) another one is taken.
+    The numbers are those of ``conv2d`` on stacked windows.
 
     Parameters
     ----------
@@ -63,31 +66,33 @@ class MovieConvolution(nn.Module):
         """Convolve a movie."""
         if movie.ndim == 4:
             movie = movie[:, :, None]
-        convolve = self._in_time if movie.shape[-2:] == self.kernel_size else self._in_fourier
-        output = convolve(movie)
+        output = correlate_movie(movie, self.weight)
         return output if self.bias is None else output + self.bias[:, None, None]
 
-    def _in_time(self, movie: Tensor) -> Tensor:
-        segments, frames = movie.shape[:2]
-        pixels = movie.reshape(segments, frames, -1).transpose(1, 2)
-        weight = self.weight.flatten(2).transpose(1, 2)
-        output = functional.conv1d(pixels, weight).transpose(1, 2)
-        return output.reshape(-1, weight.shape[0], 1, 1)
 
-    def _in_fourier(self, movie: Tensor) -> Tensor:
-        segments, _, _, height, width = movie.shape
-        frames = torch.fft.rfft2(movie)
-        weight = torch.fft.rfft2(self.weight, s=(height, width)).conj()
-        # (segment, time, color, fy, fx, lag) -> (fy fx, segment time, lag color)
-        windows = frames.unfold(1, self.history, 1).permute(3, 4, 0, 1, 5, 2)
-        n_y, n_x, _, n_times = windows.shape[:4]
-        windows = windows.reshape(n_y * n_x, segments * n_times, -1)
-        weight = weight.permute(3, 4, 1, 2, 0).reshape(n_y * n_x, -1, weight.shape[0])
-        product = torch.bmm(windows, weight).reshape(n_y, n_x, segments * n_times, -1)
-        # Wrap-around spoils only the rows and columns that a valid correlation does not have.
-        output = torch.fft.irfft2(product.permute(2, 3, 0, 1), s=(height, width))
-        ky, kx = self.kernel_size
-        return output[..., : height - ky + 1, : width - kx + 1]
+class SpatialConvolution(nn.Conv2d):
+    """A `torch.nn.Conv2d` (stride 1, no padding) that takes the Fourier route where it is cheaper.
+
+    For the large kernels and few channels of the retina's second layer. Parameters, weights and
+    numbers are those of ``Conv2d``.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int]
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+
+    def _get_name(self) -> str:
+        # Saved models know their architecture by this text.
+        return "Conv2d"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve planes (sample, channel, y, x)."""
+        movie, weight = input[:, None], self.weight[:, None]
+        if cheapest(sizes_of(movie, weight)) != "fourier":
+            return super().forward(input)
+        output = correlate_movie(movie, weight, route="fourier")
+        return output if self.bias is None else output + self.bias[:, None, None]
 
 
 class GaussianNoise(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Self
@@ -12,18 +11,17 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from retina_codec._common.checks import require_at_least, require_choice
+from retina_codec._common.checks import magnitude, require_at_least, require_choice, require_count
 from retina_codec._common.progress import progress_bar
 from retina_codec._common.time import whole_history
+from retina_codec.models.design import STRETCH, MovieDesign
 from retina_codec.models.fitting import movie_settings, rate_to_drive
 from retina_codec.models.layers import MovieConvolution
 from retina_codec.models.model import LayerGeometry, RetinaModel, training_node
 from retina_codec.models.nonlinearities import NONLINEARITIES
+from retina_codec.models.poisson_fit import CURVES, maximise_likelihood, require_single_trials
 from retina_codec.models.saving import SavedModel
 from retina_codec.recordings import spike_triggered_average
-
-# Samples of a stretch that is transformed along time at once.
-STRETCH = 512
 
 
 class LN(SavedModel, RetinaModel):
@@ -43,12 +41,13 @@ class LN(SavedModel, RetinaModel):
         Of the training movie, in its recorded units.
     seed : int
         Of the initial weights.
-    nonlinearity : {"softplus", "histogram"}
-        A scaled softplus, or the mean response to each of 30 ranges of drive, linear in between.
+    nonlinearity : {"softplus", "exponential", "histogram"}
+        A scaled softplus; an exponential (then it is the LNP model, whose likelihood has one
+        maximum); or the mean response to each of 30 ranges of drive, linear in between.
 
     References
     ----------
-    Chichilnisky, Network 12 (2001), 199.
+    Chichilnisky, Network 12 (2001), 199; for the exponential Paninski, Network 15 (2004), 243.
 
     Examples
     --------
@@ -70,6 +69,8 @@ class LN(SavedModel, RetinaModel):
         nonlinearity: str = "softplus",
     ) -> None:
         require_choice(nonlinearity, list(NONLINEARITIES), "nonlinearity")
+        seconds = float(magnitude(bin_width, "s", "bin_width"))
+        require_count(history, 1, "history")
         colors = input_shape[0] if len(input_shape) == 3 else 1
         frame = (input_shape[-2], input_shape[-1])
         with torch.random.fork_rng():
@@ -78,7 +79,7 @@ class LN(SavedModel, RetinaModel):
                 OrderedDict[str, nn.Module](
                     filter=MovieConvolution(history, len(cells), frame, colors=colors, bias=False),
                     flatten=nn.Flatten(),
-                    nonlinearity=NONLINEARITIES[nonlinearity](len(cells), float(bin_width)),
+                    nonlinearity=NONLINEARITIES[nonlinearity](len(cells), seconds),
                 )
             )
         super().__init__(
@@ -123,8 +124,7 @@ class LN(SavedModel, RetinaModel):
         node = training_node(recording)
         model = cls(**movie_settings(node), history=history, **options)
         nonlinearity: Any = model.network.get_submodule("nonlinearity")
-        with torch.no_grad():
-            nonlinearity.offset.copy_(rate_to_drive(node))
+        nonlinearity.start_at(rate_to_drive(node))
         return model
 
     @classmethod
@@ -147,13 +147,14 @@ class LN(SavedModel, RetinaModel):
         history : int
             Frames of the filter.
         nonlinearity : {"softplus", "histogram"}
-            As for the class.
+            As for the class; an exponential is fitted by `from_maximum_likelihood`.
 
         Returns
         -------
         LN
             The fitted model.
         """
+        require_choice(nonlinearity, ["softplus", "histogram"], "nonlinearity")
         node = training_node(recording)
         model = cls(**movie_settings(node), history=history, nonlinearity=nonlinearity)
         average = spike_triggered_average(node, history=history)
@@ -208,7 +209,7 @@ class LN(SavedModel, RetinaModel):
         model = cls(**movie_settings(node), history=history)
         system = _Regression(model, node)
         check = _Regression(model, unseen)
-        weights = system.zeros()
+        weights = torch.zeros(len(model.outputs), *system.shape)
         residual = system.counts.clone()
         gradient = direction = system.backward(residual)
         size = _of_each(gradient, gradient)
@@ -230,6 +231,105 @@ class LN(SavedModel, RetinaModel):
         model._filter_from(best.double().reshape(layer.weight.shape).numpy(), node)
         return model
 
+    @classmethod
+    def from_maximum_likelihood(
+        cls,
+        recording: xr.DataTree | xr.Dataset,
+        *,
+        validation: xr.DataTree | xr.Dataset | None = None,
+        history: int = 40,
+        nonlinearity: str = "exponential",
+        l2: float = 1e-4,
+        max_steps: int = 200,
+        progress: bool = True,
+    ) -> Self:
+        """Fit filter and offset at once by maximum likelihood of Poisson counts, to any stimulus.
+
+        With an exponential this is the LNP model. The likelihood is concave, so there is one
+        maximum; it is found by L-BFGS on the movie as an operator. Filters with many weights for
+        few spikes need a `validation` part (each cell then keeps the step that predicts it best)
+        or a larger `l2`.
+
+        Parameters
+        ----------
+        recording : xarray.DataTree or xarray.Dataset
+            A recording with a node ``train``, or a node, without repeats.
+        validation : xarray.DataTree or xarray.Dataset, optional
+            A node that was not trained on.
+        history : int
+            Frames of the filter.
+        nonlinearity : {"exponential", "softplus"}
+            A softplus keeps gain and slope 1.
+        l2 : float
+            ``l2 / 2`` times the sum of squared weights, for a movie of unit variance, is added to
+            the mean loss of a bin; offsets are not penalised.
+        max_steps : int
+            Most steps of L-BFGS.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        LN
+            The fitted model.
+
+        Raises
+        ------
+        ValueError
+            If the recording has no stimulus or counts, has repeats, or does not fit `validation`.
+
+        References
+        ----------
+        Paninski, Network 15 (2004), 243, section 3.
+
+        Examples
+        --------
+        >>> import numpy as np, retina_codec as rc, xarray as xr
+        >>> movie = rc.stimuli.white_noise(n_frames=8000, shape=(1, 1), seed=0)
+        >>> drive = np.convolve(movie.squeeze(), [0.6, 0.3], mode="full")[: len(movie)]
+        >>> counts = np.random.default_rng(0).poisson(0.2 * np.exp(drive))[:, None]
+        >>> node = xr.Dataset(
+        ...     {"stimulus": movie, "spike_count": (("time", "cell"), counts)}, {"cell": ["a"]}
+        ... )
+        >>> model = rc.models.LN.from_maximum_likelihood(node, history=2, progress=False)
+        >>> weight = model.layers["filter"].weight.detach().numpy().ravel() / model.sd
+        >>> [round(float(w), 1) for w in weight]
+        [0.3, 0.6]
+        """
+        require_choice(nonlinearity, list(CURVES), "nonlinearity")
+        require_count(max_steps, 1, "max_steps")
+        require_at_least(l2, 0, "l2")
+        node = training_node(recording)
+        model = cls(**movie_settings(node), history=history, nonlinearity=nonlinearity)
+        require_single_trials(node, "recording", model.outputs)
+        unseen = None
+        if validation is not None:
+            unseen_node = training_node(validation)
+            require_single_trials(unseen_node, "validation", model.outputs)
+            unseen = _PoissonDesign(model, unseen_node)
+        design = _PoissonDesign(model, node)
+        module: Any = model.network.get_submodule("nonlinearity")
+        module.start_at(rate_to_drive(node))
+        layer: Any = model.network.get_submodule("filter")
+        start = torch.zeros(len(model.outputs), layer.weight[0].numel() + 1)
+        start[:, -1] = module.offset.detach()
+        penalty = torch.full((start.shape[1],), float(l2))
+        penalty[-1] = 0
+        weights = maximise_likelihood(
+            design,
+            start,
+            CURVES[nonlinearity],
+            penalty=penalty,
+            validation=unseen,
+            max_steps=max_steps,
+            progress=progress,
+            label="fit LN",
+        )
+        with torch.no_grad():
+            layer.weight.copy_(weights[:, :-1].reshape(layer.weight.shape))
+            module.offset.copy_(weights[:, -1])
+        return model
+
     def _filter_from(self, kernels: np.ndarray, node: xr.Dataset) -> None:
         """Set the filters (cell, lag in time order, color, y, x) and fit the nonlinearities."""
         bins = whole_history(node["stimulus"], self.history)
@@ -249,53 +349,39 @@ class LN(SavedModel, RetinaModel):
             nonlinearity.fit(drive, counts)
 
 
-class _Regression:
-    """Centred counts, and the movie as a linear operator between filters and drives.
-
-    A filter as large as the frame is a sum over pixels of convolutions in time, so the movie's
-    stretches are transformed along time once, and each application of the operator is one complex
-    matrix product at each temporal frequency.
-    """
+class _Regression(MovieDesign):
+    """Centred counts, and drives without their means."""
 
     def __init__(self, model: LN, node: xr.Dataset) -> None:
-        history = model.history
-        batches = list(model.samples(node["stimulus"]).batches(STRETCH))
-        self._lengths = [batch.index.stop - batch.index.start for batch in batches]
-        self._n_frames = STRETCH + history - 1
-        stretches = torch.zeros(len(batches), self._n_frames, math.prod(model.input_shape or ()))
-        for stretch, batch in zip(stretches, batches, strict=True):
-            frames = batch.inputs[0].flatten(1)
-            stretch[: len(frames)] = frames
-        # (frequency, stretch, pixel)
-        self._movie = torch.fft.rfft(stretches, dim=1).transpose(0, 1).contiguous()
-        self._shape = (len(model.outputs), history, stretches.shape[2])
-        bins = whole_history(node["stimulus"], history)
-        counts = node["spike_count"].transpose("time", "cell").values[bins]
-        self.counts = torch.from_numpy(counts.astype(np.float32))
-        self.counts -= self.counts.mean(0)
-
-    def zeros(self) -> Tensor:
-        """Give filters (cell, lag in time order, pixel) of zeros."""
-        return torch.zeros(self._shape)
+        super().__init__(model, node)
+        self.counts = self.counts - self.counts.mean(0)
 
     def forward(self, weights: Tensor) -> Tensor:
         """Drives (time, cell) of filters, without their means."""
-        spectrum = torch.fft.rfft(weights, n=self._n_frames, dim=1).conj()
-        product = torch.bmm(self._movie, spectrum.permute(1, 2, 0))
-        drives = torch.fft.irfft(product, n=self._n_frames, dim=0).transpose(0, 1)
-        parts = [drive[:n] for drive, n in zip(drives, self._lengths, strict=True)]
-        joined = torch.cat(parts)
-        return joined - joined.mean(0)
+        drive = super().forward(weights)
+        return drive - drive.mean(0)
 
     def backward(self, residual: Tensor) -> Tensor:
-        """Apply the transpose of `forward`: filters that the residual (time, cell) asks for."""
-        residual = residual - residual.mean(0)
-        padded = torch.zeros(len(self._lengths), self._n_frames, residual.shape[1])
-        for stretch, part in zip(padded, residual.split(self._lengths), strict=True):
-            stretch[: len(part)] = part
-        spectrum = torch.fft.rfft(padded, dim=1).conj().permute(1, 2, 0)
-        product = torch.bmm(spectrum, self._movie)
-        return torch.fft.irfft(product, n=self._n_frames, dim=0)[: self._shape[1]].transpose(0, 1)
+        """Apply the transpose of `forward`."""
+        return super().backward(residual - residual.mean(0))
+
+
+class _PoissonDesign:
+    """Filters and offsets (cell, lag * pixel + 1) as one vector of weights a cell."""
+
+    def __init__(self, model: LN, node: xr.Dataset) -> None:
+        self._movie = MovieDesign(model, node)
+        self.counts = self._movie.counts
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Drives (time, cell)."""
+        filters = weights[:, :-1].unflatten(1, self._movie.shape)
+        return self._movie.forward(filters) + weights[:, -1]
+
+    def backward(self, residual: Tensor) -> Tensor:
+        """Apply the transpose of `forward`."""
+        filters = self._movie.backward(residual).flatten(1)
+        return torch.cat([filters, residual.sum(0)[:, None]], dim=1)
 
 
 def _of_each(a: Tensor, b: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from retina_codec._common.checks import magnitude, nearest_names, require_at_lea
 from retina_codec._common.progress import progress_bar
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import BIN_WIDTH_TOLERANCE, bin_width_of, runs_of, whole_history
+from retina_codec.models.reading import FrameReader
 
 # Samples in one forward pass, unless told: some tens of MB for the field's architectures.
 BATCH_SIZE = 256
@@ -251,8 +252,10 @@ class MovieSamples:
 
     def frames(self, start: int, stop: int) -> Tensor:
         """Frames [start, stop) normalised, as the network takes them: (1, frame, [color,] y, x)."""
+        return self._normalised(np.array(self._movie[start:stop].values, dtype=np.float32), start)
+
+    def _normalised(self, values: np.ndarray, start: int) -> Tensor:
         model = self._model
-        values = np.asarray(self._movie[start:stop].values, dtype=np.float32)
         if not np.isfinite(values).all():
             frame = start + int(np.argwhere(~np.isfinite(values))[0][0])
             raise ValueError(
@@ -263,14 +266,19 @@ class MovieSamples:
         return ((frames - model.mean) / model.sd)[None]
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Give segments that cover at most `size` samples, none across a block's edge."""
+        """Give segments that cover at most `size` samples, none across a block's edge.
+
+        A lazy movie is read as the batches go, each of its chunks once.
+        """
+        reader = FrameReader(self._movie)
         past = self._model.history - 1
         done = 0
         for run in self._runs:
             for start in range(run.start + past, run.stop, size):
                 stop = min(start + size, run.stop)
                 index = slice(done, done + stop - start)
-                yield Batch(index, self.frames(start - past, stop))
+                frames = self._normalised(reader.read(start - past, stop), start - past)
+                yield Batch(index, frames)
                 done = index.stop
 
     def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:

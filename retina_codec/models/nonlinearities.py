@@ -30,6 +30,11 @@ class ScaledSoftplus(nn.Module):
         )
 
     @torch.no_grad()
+    def start_at(self, drive: Tensor) -> None:
+        """Give ``softplus(drive)`` (cell,) spikes per bin where the filters give nothing."""
+        self.offset.copy_(drive)
+
+    @torch.no_grad()
     def fit(self, drive: np.ndarray, counts: np.ndarray) -> None:
         """Fit counts a bin (bin, cell) by least squares to drives of unit variance."""
         for i in range(counts.shape[1]):
@@ -44,6 +49,28 @@ class ScaledSoftplus(nn.Module):
             parameters = (self.gain, self.slope, self.offset)
             for parameter, value in zip(parameters, fitted, strict=True):
                 parameter[i] = float(value)
+
+
+class Exponential(nn.Module):
+    """``exp(drive + offset)`` spikes per bin, as a rate in Hz (Paninski 2004).
+
+    The scale of the filter is the slope, so that the likelihood of counts is concave in all
+    parameters.
+    """
+
+    def __init__(self, cells: int, bin_width: float) -> None:
+        super().__init__()
+        self.bin_width = bin_width
+        self.offset = nn.Parameter(torch.zeros(cells))
+
+    def forward(self, drive: Tensor) -> Tensor:
+        """Turn drive into rates."""
+        return torch.exp(drive + self.offset) / self.bin_width
+
+    @torch.no_grad()
+    def start_at(self, drive: Tensor) -> None:
+        """Give ``softplus(drive)`` (cell,) spikes per bin where the filters give nothing."""
+        self.offset.copy_(functional.softplus(drive).log())
 
 
 class HistogramNonlinearity(nn.Module):
@@ -79,8 +106,11 @@ class HistogramNonlinearity(nn.Module):
                 self.counts[i, k] = float(counts[group, i].mean())
 
 
-NONLINEARITIES: dict[str, type[ScaledSoftplus] | type[HistogramNonlinearity]] = {
+NONLINEARITIES: dict[
+    str, type[ScaledSoftplus] | type[Exponential] | type[HistogramNonlinearity]
+] = {
     "softplus": ScaledSoftplus,
+    "exponential": Exponential,
     "histogram": HistogramNonlinearity,
 }
 

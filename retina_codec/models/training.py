@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
-from retina_codec._common.checks import require_at_least, require_dims
+from retina_codec._common.checks import (
+    require_at_least,
+    require_choice,
+    require_count,
+    require_dims,
+    require_finite,
+)
 from retina_codec._common.provenance import provenance
-from retina_codec.models.model import RetinaModel, training_node
-from retina_codec.models.segments import Segments
+from retina_codec.models.model import MovieSamples, RetinaModel, training_node
+from retina_codec.models.segments import LOSSES, Segments, data_fingerprint
 from retina_codec.recordings import split
+
+SCHEDULES = ("one_cycle", "plateau", "constant")
+SILENT_CELLS = ("error", "keep", "drop")
+LONG_NAMES = {
+    "train_loss": "mean loss of the mini-batches",
+    "validation_loss": "loss of the validation part",
+    "learning_rate": "learning rate of the last step",
+    "seconds": "time that the epoch took",
+}
 
 
 def train(
@@ -25,6 +43,17 @@ def train(
     l2_weights: float = 0.0,
     seed: int = 0,
     progress: bool = True,
+    loss: str = "poisson",
+    schedule: str = "one_cycle",
+    patience: int | None = None,
+    silent_cells: str = "error",
+    checkpoints: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | bool | None = None,
+    log: str | os.PathLike[str] | None = None,
+    accelerator: str | None = None,
+    devices: int | str | list[int] | None = None,
+    num_nodes: int = 1,
+    strategy: str = "auto",
 ) -> xr.Dataset:
     """Train a retina model on a recording, in place.
 
@@ -35,39 +64,80 @@ def train(
     Parameters
     ----------
     model : RetinaModel
-        Its weights change; it is left in evaluation mode.
+        Its weights change; it is left in evaluation mode, on the device it came on.
     node : xarray.DataTree or xarray.Dataset
         stimulus (time, [color,] y, x) and spike_count (time, cell), or a recording with a node
-        ``train``.
+        ``train``. A movie of more than 1 GB (as float32) is read in regions of half a gigabyte,
+        each once an epoch, and its stretches are shuffled within a region.
     validation : xarray.DataTree or xarray.Dataset, optional
         The same for the validation; by default `split` cuts a tenth of `node` off, in contiguous
         stretches with gaps of the model's history.
     max_epochs : int
         Passes over the data.
     learning_rate : float
-        Highest learning rate of the cycle.
+        Highest learning rate of the cycle, or the first of the other schedules.
     n_segments, segment_length : int
-        Stretches in a mini-batch, and frames predicted in each.
+        Stretches in a mini-batch, and frames predicted in each (fewer where the longest block
+        has fewer).
     l1_rate : float
-        Weight of the mean predicted rate in Hz, added to the loss.
+        Weight of the mean predicted rate in Hz, added to the loss: L1 on activity.
     l2_weights : float
-        Adam's weight decay.
+        Adam's weight decay: adds ``l2_weights / 2`` times the sum of squares to the loss. Only of
+        parameters with several dims: not of offsets, gains or batch norm.
     seed : int
         Of the order of the stretches and the noise in the network.
     progress : bool
         Show a progress bar.
+    loss : {"poisson", "mse"}
+        Negative log-likelihood of Poisson counts, up to a constant, or squared difference
+        between counts and ``rate * bin_width``; mean over bins and cells.
+    schedule : {"one_cycle", "plateau", "constant"}
+        Up to `learning_rate` and down to almost nothing over `max_epochs`, step by step; halved
+        when the validation loss has not fallen for more than three epochs; or left alone.
+    patience : int, optional
+        Stop after so many epochs without a better validation loss. It suits ``"plateau"`` and
+        ``"constant"``: one cycle that is cut short has not come down.
+    silent_cells : {"error", "keep", "drop"}
+        What to do about cells without a spike in the training part, which mostly are a mistake
+        of sorting or of the split: refuse them by name, train them to be silent, or leave them
+        out of the loss (their outputs stay, untrained).
+    checkpoints : path, optional
+        Folder for a checkpoint at the end of each epoch; the last two stay. It holds the weights,
+        the best ones, optimiser, schedule, generators, history and settings.
+    resume : path or bool, optional
+        Checkpoint, or folder of them, to go on from, with the settings, data and model (weights
+        do not matter) of the first run: it ends with the bits of a run that was not interrupted.
+        True goes on from `checkpoints` and begins anew if there is none. New checkpoints go to
+        the same folder unless `checkpoints` names one. ``max_epochs`` may differ unless under
+        one cycle.
+    log : path, optional
+        CSV file, a line an epoch as it ends; replaced if it exists.
+    accelerator, devices, num_nodes, strategy
+        Where to train, as for ``lightning.Trainer``; by default on the model's device. With
+        several processes each takes mini-batches of `n_segments` stretches of its own and the
+        gradients are averaged: one process with so many times `n_segments`, but for batch norm
+        (means over a process' own stretches; the first one's running means are kept) and noise.
+        ``strategy="ddp_fork"`` works in notebooks; plain ``"ddp"`` starts the script again in
+        each process.
 
     Returns
     -------
     xarray.Dataset
-        Over ``epoch``: ``train_loss`` and ``validation_loss``, nats per bin and cell up to a
-        constant; attrs say which epoch was kept.
+        Over ``epoch``: ``train_loss`` and ``validation_loss`` (nats per bin and cell up to a
+        constant, or squared spikes), ``learning_rate`` of the last step and ``seconds``; attrs
+        say which epoch was kept (``best_epoch``).
 
     Raises
     ------
     ValueError
-        If the data do not fit the model, no stretch fits into a block, or the loss is not finite
-        (the model then keeps the weights of its best epoch).
+        If the data do not fit the model, no stretch fits into a block, there are fewer stretches
+        than a mini-batch takes, a cell is silent, the loss is not finite (the model then keeps
+        the weights of its best epoch, or those it came with), or the checkpoint is damaged or of
+        another model, data or settings.
+    FileNotFoundError
+        If there is no checkpoint to resume.
+    FileExistsError
+        If `checkpoints` has those of an earlier training that is not resumed.
 
     Examples
     --------
@@ -83,61 +153,126 @@ def train(
     >>> float(history.train_loss[-1]) < float(history.train_loss[0])
     True
     """
+    if not isinstance(model, RetinaModel):
+        raise TypeError(
+            f"model is a {type(model).__name__}; expected a retina model, such as "
+            "BNCNN.for_recording(recording)"
+        )
+    if not any(parameter.requires_grad for parameter in model.network.parameters()):
+        raise ValueError("model has no parameter to train")
     for name, value in (
         ("max_epochs", max_epochs),
         ("n_segments", n_segments),
         ("segment_length", segment_length),
+        ("patience", 1 if patience is None else patience),
     ):
-        require_at_least(value, 1, name)
+        require_count(value, 1, name)
+    for name, number in (
+        ("learning_rate", learning_rate),
+        ("l1_rate", l1_rate),
+        ("l2_weights", l2_weights),
+    ):
+        require_at_least(number, 0, name)
+    require_choice(loss, list(LOSSES), "loss")
+    require_choice(schedule, SCHEDULES, "schedule")
+    require_choice(silent_cells, SILENT_CELLS, "silent_cells")
     dataset = training_node(node)
+    _require_counts(model, dataset, "node")
     if validation is None:
         parts = split(dataset, gap=model.history)
         dataset, held_out = parts["train"].to_dataset(), parts["validation"].to_dataset()
     else:
         held_out = training_node(validation)
-    for name, part in (("node", dataset), ("validation", held_out)):
-        require_dims(part["spike_count"], ("time", "cell"), f"{name}: spike_count")
-        if list(map(str, part["cell"].values)) != model.outputs.tolist():
-            raise ValueError(
-                f"{name} has the cells {list(part['cell'].values)}; the model has "
-                f"{model.outputs.tolist()}: select them with .sel(cell=model.outputs)"
-            )
+        _require_counts(model, held_out, "validation")
+    samples, unseen = _samples(model, dataset, "node"), _samples(model, held_out, "validation")
+    # The simple values, so that they can be compared with those in a checkpoint.
+    settings: dict[str, Any] = {
+        "max_epochs": int(max_epochs),
+        "learning_rate": float(learning_rate),
+        "n_segments": int(n_segments),
+        "segment_length": int(segment_length),
+        "l1_rate": float(l1_rate),
+        "l2_weights": float(l2_weights),
+        "seed": int(seed),
+        "loss": loss,
+        "schedule": schedule,
+        "patience": None if patience is None else int(patience),
+        "silent_cells": silent_cells,
+    }
     # Importing lightning takes seconds, which nobody should wait for who does not train.
-    from retina_codec.models.loop import TrainingLoop, run_loop
+    from retina_codec.models.loop import COLUMNS, TrainingLoop, run_loop
 
-    segments = Segments(model, dataset, n_segments, segment_length, seed)
     loop = TrainingLoop(
         model,
-        segments,
+        Segments(model, dataset, n_segments, segment_length, int(seed)),
         held_out,
-        learning_rate=learning_rate,
-        l1_rate=l1_rate,
-        l2_weights=l2_weights,
+        cells=_scored_cells(dataset, silent_cells),
+        settings=settings,
+        log=log,
+        progress=progress,
     )
-    try:
-        run_loop(loop, max_epochs, seed, progress)
-    finally:
-        if loop.best is not None:
-            model.network.load_state_dict(loop.best[1])
-        model.network.eval()
-    losses = np.array(loop.record)
+    run_loop(
+        loop,
+        fingerprint=lambda: data_fingerprint(samples, dataset) + data_fingerprint(unseen, held_out),
+        checkpoints=checkpoints,
+        resume=resume,
+        launcher={
+            "accelerator": accelerator,
+            "devices": devices,
+            "num_nodes": num_nodes,
+            "strategy": strategy,
+        },
+    )
+    rows = np.array(loop.record)
     return xr.Dataset(
         {
-            "train_loss": ("epoch", losses[:, 0]),
-            "validation_loss": ("epoch", losses[:, 1]),
+            name: (
+                "epoch",
+                rows[:, i],
+                {"units": "s" if name == "seconds" else "1", "long_name": LONG_NAMES[name]},
+            )
+            for i, name in enumerate(COLUMNS)
         },
-        coords={"epoch": np.arange(len(losses))},
+        coords={"epoch": np.arange(len(rows))},
         attrs={
-            "best_epoch": int(losses[:, 1].argmin()),
+            "best_epoch": loop.best_epoch,
             "model_fingerprint": model.fingerprint,
-            **provenance(
-                max_epochs=max_epochs,
-                learning_rate=learning_rate,
-                n_segments=n_segments,
-                segment_length=segment_length,
-                l1_rate=l1_rate,
-                l2_weights=l2_weights,
-                seed=seed,
-            ),
+            **provenance(**loop.settings),
         },
+    )
+
+
+def _require_counts(model: RetinaModel, node: xr.Dataset, name: str) -> None:
+    """Check that a node has counts of the model's cells."""
+    counts = require_dims(node["spike_count"], ("time", "cell"), f"{name}: spike_count")
+    if list(map(str, node["cell"].values)) != model.outputs.tolist():
+        raise ValueError(
+            f"{name} has the cells {list(node['cell'].values)}; the model has "
+            f"{model.outputs.tolist()}: select them with .sel(cell=model.outputs)"
+        )
+    require_finite(counts, f"{name}: spike_count")
+    if counts.size and float(counts.min()) < 0:
+        raise ValueError(f"{name}: spike_count has negative values; expected numbers of spikes")
+
+
+def _samples(model: RetinaModel, node: xr.Dataset, name: str) -> MovieSamples:
+    """Lay out the movie of a node; what does not fit is told with the node's name."""
+    try:
+        return model.samples(node["stimulus"])
+    except ValueError as error:
+        raise ValueError(f"{name}: its stimulus does not fit the model: {error}") from error
+
+
+def _scored_cells(node: xr.Dataset, silent_cells: str) -> list[int] | None:
+    """Give the cells that the loss is over, None for all; refuse silent ones if that is asked."""
+    silent = (node["spike_count"].sum("time") == 0).values
+    if not silent.any() or silent_cells == "keep":
+        return None
+    if silent_cells == "drop" and not silent.all():
+        return np.flatnonzero(~silent).tolist()
+    names = ", ".join(str(cell) for cell in node["cell"].values[silent])
+    raise ValueError(
+        f"node has no spike of the cells {names} in its training part: take them out of the "
+        "recording and the model, or give silent_cells='keep' to train them to be silent or "
+        "silent_cells='drop' to leave them out of the loss"
     )

@@ -52,17 +52,19 @@ def scores(
     names: Sequence[str] = ("model", "baseline"),
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a score of every cell with its interval, beside a baseline and below the ceiling.
+    """Draw a score of every cell with its interval, between its null and its ceiling.
 
     Parameters
     ----------
     evaluation : Dataset
-        Over `cell`, as from `retina_codec.evaluate`: the score, `<score>_low` and
-        `<score>_high`, and cc_max.
+        Over `cell`, as from `retina_codec.evaluate`: the score, and where it has them
+        `<score>_low` and `<score>_high`, `<score>_null_high`, the scores of its baseline
+        `<score>_baseline` (`_low`, `_high`), and cc_max (cc_max_low, cc_max_high).
     score : {"pearson_r", "cc_norm", "fev", "deviance_explained"}
         What to draw.
     baseline : Dataset, optional
-        The same scores of another model, of the same cells.
+        The same scores of another model, of the same cells, instead of the baseline in
+        `evaluation`.
     reliability : Dataset, optional
         As from `retina_codec.reliability`: cc_max (cell), the ceiling, instead of that in
         `evaluation`.
@@ -74,7 +76,8 @@ def scores(
     Returns
     -------
     matplotlib Axes
-        With bars, intervals, and for ``"pearson_r"`` a tick at the ceiling of each cell (for
+        With bars, intervals, a dotted tick at the upper end of each cell's null, and for
+        ``"pearson_r"`` a tick at its ceiling, in a band of the ceiling's interval (for
         ``"cc_norm"`` and ``"fev"`` a line at 1). A cell without a score says ``n/a``.
 
     Raises
@@ -101,22 +104,24 @@ def scores(
     if baseline is not None:
         baseline = _over_cells(baseline, (score,), "baseline")
         shown.append((names[1], _same_cells(baseline, evaluation, "baseline"), SKY))
-    ceiling = evaluation.get("cc_max")
+    elif f"{score}_baseline" in evaluation:
+        shown.append((names[1], _baseline_of(evaluation, score), SKY))
+    ceiling = evaluation
     if reliability is not None:
         measured = _over_cells(reliability, ("cc_max",), "reliability")
-        ceiling = _same_cells(measured, evaluation, "reliability")["cc_max"]
+        ceiling = _same_cells(measured, evaluation, "reliability")
 
     cells = evaluation["cell"].values
     ax = axes_for(ax, bar_size(len(cells)))
     bars = [(name, *_with_interval(data, score), color) for name, data, color in shown]
     _grouped_bars(ax, bars)
-    if score == "pearson_r" and ceiling is not None and np.isfinite(ceiling).any():
-        places = np.arange(len(cells))
-        ax.hlines(
-            ceiling.values, places - 0.45, places + 0.45, color=BLACK, linewidth=2, label="ceiling"
-        )
+    if score == "pearson_r" and "cc_max" in ceiling:
+        _ceilings(ax, ceiling)
     elif score in ("cc_norm", "fev"):
         ax.axhline(1, color=BLACK, linewidth=1, linestyle="--", label="ceiling")
+    null = evaluation.get(f"{score}_null_high")
+    if null is not None and np.isfinite(null).any():
+        _ticks(ax, null.values, color=VERMILION, linestyle=":", label="null: shifted in time")
     _finish(ax, cells, SCORE_NAMES[score])
     return ax
 
@@ -245,6 +250,35 @@ def _grouped_bars(ax: Axes, bars: Sequence[Bars]) -> None:
         for x in at[~np.isfinite(values)]:
             ax.text(x, 0, " n/a", rotation=90, ha="center", va="bottom", fontsize=8, color=GREY)
     ax.axhline(0, color=BLACK, linewidth=0.8)
+
+
+def _ticks(ax: Axes, values: np.ndarray, **style: Any) -> None:
+    """Draw one short level line a cell."""
+    places = np.arange(len(values))
+    ax.hlines(values, places - 0.45, places + 0.45, linewidth=2, **style)
+
+
+def _ceilings(ax: Axes, data: xr.Dataset) -> None:
+    """Draw the ceiling of each cell, in a pale band of its interval."""
+    if not np.isfinite(data["cc_max"]).any():
+        return
+    _ticks(ax, data["cc_max"].values, color=BLACK, label="ceiling")
+    if "cc_max_low" in data and "cc_max_high" in data:
+        # Bands of different cells are apart because a level between them is missing.
+        x = (np.arange(data.sizes["cell"])[:, None] + [-0.45, 0.45, 0.45]).ravel()
+        apart = np.tile([0, 0, np.nan], data.sizes["cell"])
+        low, high = (np.repeat(data[f"cc_max_{end}"].values, 3) + apart for end in ("low", "high"))
+        ax.fill_between(x, low, high, color=BLACK, alpha=0.2, linewidth=0)
+
+
+def _baseline_of(evaluation: xr.Dataset, score: str) -> xr.Dataset:
+    """Scores of the baseline in an evaluation, under the names of a model's."""
+    names = {
+        f"{score}_baseline{end}": f"{score}{end}"
+        for end in ("", "_low", "_high")
+        if f"{score}_baseline{end}" in evaluation
+    }
+    return evaluation[list(names)].rename(names)
 
 
 def _with_interval(data: xr.Dataset, score: str) -> tuple[np.ndarray, np.ndarray | None]:

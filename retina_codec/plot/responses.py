@@ -91,7 +91,8 @@ def prediction(
     name = "single trial" if repeats == 1 else f"recorded, mean of {repeats} repeats"
     _area(ax, rate, name)
     for (name, line), color in zip(lines.items(), _colors(len(lines)), strict=True):
-        draw_line(ax, line, color=color, label=name)
+        # In steps as the response is: a bin starts at its onset.
+        draw_line(ax, line, color=color, label=name, drawstyle="steps-post")
     ax.set(xlabel=TIME_LABEL, ylabel="firing rate (Hz)", ylim=(0, None))
     start, stop = limits_of(time)
     onsets = rate["time"].values

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_hex
 
+import retina_codec as rc
 from retina_codec import plot
 from retina_codec.plot.style import BLUE
 
@@ -31,6 +32,8 @@ def test_prediction_draws_the_mean_response_and_every_model(node):
     np.testing.assert_allclose(np.delete(first.get_ydata(), 300), truth)
     np.testing.assert_allclose(np.delete(second.get_ydata(), 300), truth * 0.5)
     np.testing.assert_allclose(np.delete(first.get_xdata(), 300), node["time"].values)
+    # The same bins for both: otherwise a model seems to lead by half of one.
+    assert {line.get_drawstyle() for line in ax.lines} == {"steps-post"}
 
 
 def test_prediction_of_a_stretch_and_of_a_single_trial(node):
@@ -87,6 +90,50 @@ def test_scores_take_the_ceiling_of_a_reliability(evaluation):
     measured = xr.Dataset({"cc_max": evaluation["cc_max"] * 0.5})
     ax = plot.scores(evaluation, reliability=measured)
     assert {segment[0, 1] for segment in ax.collections[-1].get_segments()} == {0.475}
+
+
+def test_scores_draw_the_null_baseline_and_interval_of_the_ceiling_they_hold(evaluation):
+    half = evaluation["pearson_r"] * 0.5
+    whole = evaluation.assign(
+        pearson_r_null_high=evaluation["pearson_r"] * 0.1,
+        pearson_r_baseline=half,
+        pearson_r_baseline_low=half - 0.05,
+        pearson_r_baseline_high=half + 0.05,
+        cc_max_low=evaluation["cc_max"] - 0.02,
+        cc_max_high=evaluation["cc_max"] + 0.03,
+    )
+    ax = plot.scores(whole, names=("CNN", "LN"))
+    assert texts(ax) == ["ceiling", "null: shifted in time", "CNN", "LN"]
+    n = whole.sizes["cell"]
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches[n:]], half)
+    of_model, of_baseline, ceiling, band, null = ax.collections
+    ends = np.array([segment[:, 1] for segment in of_baseline.get_segments()])
+    np.testing.assert_allclose(ends, np.stack([half - 0.05, half + 0.05], axis=1))
+    assert len(of_model.get_segments()) == len(ceiling.get_segments()) == n
+    heights = [segment[0, 1] for segment in null.get_segments()]
+    np.testing.assert_allclose(heights, whole["pearson_r_null_high"])
+    paths = band.get_paths()
+    assert len(paths) == n, "the bands of two cells must not touch"
+    box = paths[2].get_extents()
+    np.testing.assert_allclose([box.x0, box.x1, box.y0, box.y1], [1.55, 2.45, 0.93, 0.98])
+    other = plot.scores(whole, baseline=evaluation * 0.25)
+    np.testing.assert_allclose(
+        [bar.get_height() for bar in other.patches[n:]], evaluation["pearson_r"] * 0.25
+    )
+
+
+def test_scores_draw_what_evaluate_gives(node):
+    rate = node["true_rate"].transpose("time", "cell")
+    table = rc.evaluate(rate, node, baseline=rate * 0.5 + 10, n_draws=20, n_shifts=20)
+    ax = plot.scores(table)
+    assert texts(ax) == ["ceiling", "null: shifted in time", "model", "baseline"]
+    np.testing.assert_allclose(
+        [bar.get_height() for bar in ax.patches],
+        np.r_[table["pearson_r"], table["pearson_r_baseline"]],
+    )
+    single = rc.evaluate(rate, node.isel(repeat=0), n_draws=20, n_shifts=20)
+    assert [text.get_text() for text in plot.scores(single, score="fev").texts] == [" n/a"] * 6
+    assert texts(plot.scores(single)) == ["null: shifted in time", "model"]
 
 
 @pytest.mark.parametrize("score", ["cc_norm", "fev"])
