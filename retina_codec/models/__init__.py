@@ -2,9 +2,9 @@
 
 One module an architecture: `ln`, `glm`, `cnn2016`, `bncnn`, `stacked`, `retinotopic`,
 `core_readout` (with `shared_core` for several recordings), `windows` for networks of others,
-`deep_retina` for those of torch-deep-retina. `layers` and the modules they name have their building blocks, and
-`model` the interface that all rooms below work on. `training` and what it imports fits them by
-gradient, `evaluation` judges them.
+`deep_retina` for those of torch-deep-retina. `layers` and the modules it names have their
+building blocks, and `model` the interface that all rooms below work on. `training` and what it
+imports fits them by gradient, `evaluation` judges them.
 """
 
 from retina_codec.models.bncnn import BNCNN

@@ -67,8 +67,8 @@ def checked_bin_width(
         raise ValueError(
             f"frame_times: intervals are {mean:g} s in the mean but {median:g} s in the median "
             f"(the longest, {intervals[longest]:g} s, follows mark {frames[longest]}): marks are "
-            "missing or the display stalled; correct frame_times, or open the stretches before and after "
-            "one by one, each with its own marks"
+            "missing or the display stalled; correct frame_times, or open the stretches before and "
+            "after one by one, each with its own marks"
         )
     if bin_width is None:
         return mean

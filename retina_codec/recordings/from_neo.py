@@ -67,11 +67,12 @@ def recording_from_neo(
         Frame marks on the clock of the spikes: the name of an event, of epochs (their starts) or
         of an analog channel with trigger pulses of the segment (each crosses half of its height at
         a mark: rising, or falling where the channel is high most of the time, with a warning); a
-        neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal; or times (plain numbers are seconds). By default the only event of the segment. For several
-        segments what all of them know or share, or a list, one a segment.
+        neo.Event, neo.Epoch, neo.AnalogSignal or neo.IrregularlySampledSignal; or times (plain
+        numbers are seconds). By default the only event of the segment. For several segments what
+        all of them know or share, or a list, one a segment.
     plan : FrozenNoise, RepeatedFrames, str or mapping, optional
         The repeats in the stimulus. FrozenNoise: only complete blocks are used whose frozen frames
-        are exactly those of block 0. RepeatedFrames: where each repeat begins. ``"find"``: the
+        are exactly those of most blocks. RepeatedFrames: where each repeat begins. ``"find"``: the
         stretch that recurs in the stimulus (`find_repeats`). Another string: the label of the
         epochs that are the repeats. Without a plan, all frames were shown once. For several
         stimuli: the same for all, or by name. Not with several segments.

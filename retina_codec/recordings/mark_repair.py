@@ -46,10 +46,15 @@ def fitted_marks(marks: np.ndarray, n_frames: int, pause_intervals: float) -> Fi
     if surplus > 1 and not gaps.size and surplus - doubled.size in (0, 1):
         kept = np.delete(marks, doubled)
         pauses = pauses - np.searchsorted(doubled, pauses, side="right")
-        return FittedMarks(kept, pauses, nothing, [
-            f"{doubled.size} frame marks are doubled ({_named(doubled)}) and were left out: "
-            f"without them there is one mark for each of the {n_frames} frames"
-        ])
+        return FittedMarks(
+            kept,
+            pauses,
+            nothing,
+            [
+                f"{doubled.size} frame marks are doubled ({_named(doubled)}) and were left out: "
+                f"without them there is one mark for each of the {n_frames} frames"
+            ],
+        )
     n_lost = int(lost.sum())
     if surplus < 0 and not doubled.size and surplus + n_lost in (0, 1):
         parts = []
@@ -59,11 +64,16 @@ def fitted_marks(marks: np.ndarray, n_frames: int, pause_intervals: float) -> Fi
                 n = int(lost[stop - 1])
                 parts.append(np.linspace(marks[stop - 1], marks[stop], n + 2)[1:-1])
         pauses = pauses + np.cumsum(lost)[pauses]
-        return FittedMarks(np.concatenate(parts), pauses, nothing, [
-            f"{n_lost} frame marks are lost (after {_named(gaps)}) and were laid into their gaps: "
-            f"with them there is one mark for each of the {n_frames} frames; counts there are "
-            "unsure"
-        ])
+        return FittedMarks(
+            np.concatenate(parts),
+            pauses,
+            nothing,
+            [
+                f"{n_lost} frame marks are lost (after {_named(gaps)}) and were laid into their gaps: "
+                f"with them there is one mark for each of the {n_frames} frames; counts there are "
+                "unsure"
+            ],
+        )
     notes = []
     if gaps.size:
         notes.append(

@@ -87,7 +87,7 @@ def test_seconds_read_as_milliseconds_are_questioned():
 
 def test_seconds_read_as_milliseconds_by_a_slow_cell_are_questioned():
     times = np.sort(np.random.default_rng(1).uniform(0, 133, 66))
-    with pytest.raises(ValueError, match=r"all 66 spikes lie before 0\.1\d* s, but the stimulus la"):
+    with pytest.raises(ValueError, match=r"all 66 spikes lie before 0\.1\d* s, but the stim"):
         recorded(times, n_frames=13_300, units=pq.ms)
 
 

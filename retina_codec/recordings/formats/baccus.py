@@ -380,7 +380,7 @@ def _spikes(file: h5py.File, cells: list[str]) -> SpikeTimes | None:
 
 
 def _clock(spikes: SpikeTimes, node: xr.Dataset, part: str) -> tuple[bool, list[str]]:
-    """Tell whether the spike times can be seconds of this recording; where its bins disagree, a note.
+    """Tell whether spike times can be seconds of this recording; a note where its bins disagree.
 
     The counts of the first block tell, and where there are only rates, the time that they span.
     Spikes on a shifted clock are seconds still; what is in another unit is of no use.
