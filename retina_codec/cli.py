@@ -88,6 +88,18 @@ def _parser() -> jsonargparse.ArgumentParser:
         if action == "fetch":
             one.add_argument("--progress", type=bool, default=True, help="show progress")
         actions.add_subcommand(action, one, help=text)
+
+    zoo = jsonargparse.ArgumentParser(exit_on_error=False)
+    commands.add_subcommand("models", zoo, help="trained models of the package: list, show")
+    actions = zoo.add_subcommands(dest="action")
+    for action, text in (
+        ("list", "list the trained models that come with the package"),
+        ("show", "print what a model is, and its card: data, training, scores, limits"),
+    ):
+        one = jsonargparse.ArgumentParser(exit_on_error=False)
+        if action == "show":
+            one.add_argument("name", type=str, help="name of the model")
+        actions.add_subcommand(action, one, help=text)
     return parser
 
 
@@ -135,7 +147,24 @@ def _datasets(options: jsonargparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "run": _run_config, "report": _report, "datasets": _datasets}
+def _models(options: jsonargparse.Namespace) -> int:
+    from retina_codec.models import zoo
+
+    if options.action == "list":
+        text = zoo.list_command()
+    else:
+        text = zoo.show_command(options[options.action].name)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+_COMMANDS = {
+    "demo": _demo,
+    "run": _run_config,
+    "report": _report,
+    "datasets": _datasets,
+    "models": _models,
+}
 
 
 def _refuse(message: str) -> int:
