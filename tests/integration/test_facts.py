@@ -79,8 +79,8 @@ TOLERANCE = {
     "binary_noise": dict.fromkeys(("LN r softplus", "LN r hist", "r softplus 4-bin"), FITTED),
 }  # fmt: skip
 # Beyond half a unit of the last digit, where the README leaves something open: which 35 lags are
-# compared and which of the two averages is moved (1 of 16 entries is 4e-5, another 1e-6 beyond), and
-# whether the last frame fitted is 115239 or the next (1 of 4 entries is 3e-7 beyond).
+# compared and which of the two averages is moved (of 16 entries one is 4e-5 beyond, one 1e-6), and
+# whether the last frame fitted is 115239 or the next (of 4 entries one is 3e-7 beyond).
 OPEN = {("noise_counts", "r_shift"): 5e-5, ("binary_noise", "r filter only"): 1e-6}
 BY_CHANCE = {"p1", "p2"}  # with a test of their own
 Found = dict[str, dict[str, tuple]]
@@ -340,8 +340,8 @@ def light_steps(steps) -> Found:
 def course_index(steps: Opened) -> list[float]:
     """Index of the notebook: bins of 10 ms from the onset of each spike's own trial.
 
-    ON and OFF are the bins whose number is that of their times, rounded (99 and 100 of them);
-    spikes after the last mark, which is the onset of the last OFF step, are dropped.
+    ON and OFF are the bins from their times rounded to 10 ms, 99 and 100 of them; spikes after the
+    last mark, which is the onset of the last OFF step, are dropped.
     """
     onsets = steps.tree["light_steps"]["repeat_onset"].values
     last = float(steps.tree["epochs"]["start"].values[-1])
@@ -351,8 +351,10 @@ def course_index(steps: Opened) -> list[float]:
         times = steps.spikes.of(i)
         times = times[(times >= onsets[0]) & (times < last)]
         after = times - onsets[np.searchsorted(onsets, times, side="right") - 1]
-        bins = np.floor(np.round(after * 1e4) / 100).astype(int)  # a grid of 0.1 ms
-        on, off = ((bins >= 199) & (bins < 298)).sum(), ((bins >= 496) & (bins < 596)).sum()
+        on, off = (
+            ((after >= first) & (after < stop)).sum()
+            for first, stop in ((1.99, 2.98), (4.96, 5.96))
+        )
         found.append((on - off) / (on + off))
     return found
 

@@ -520,7 +520,7 @@ def test_frames_by_the_names_of_segments():
     repeats = recording_from_neo(block, stimulus=movies[0], **shown)
     assert repeats["test"]["stimulus"].values.ravel().tolist() == [1, 2]
     shown["frames"] = {"trial 0": (0, 2), "trail 1": (0, 2)}
-    with pytest.raises(ValueError, match="frames has no 'trial 1'; did you mean 'trail 1'"):
+    with pytest.raises(ValueError, match=r"frames has no 'trial 1'; .*choices: trial 0, trail 1"):
         recording_from_neo(block, stimulus=movies_by_name, **shown)
 
 
