@@ -18,6 +18,7 @@ from retina_codec.models.zoo import CONFIG, WEIGHTS, model_folder
 
 MOST_TOLD = 3  # weights that differ, in a message
 
+
 class SavedModel(RetinaModel):
     """A retina model whose architecture is named by a class and its plain arguments."""
 
