@@ -130,7 +130,7 @@ def open_tree(path: str | os.PathLike[str], argument: str = "path") -> xr.DataTr
     except Exception as error:
         raise OSError(
             f"{argument}={str(path)!r} is not a readable {kind} store; it is cut off, damaged or "
-            f"another kind: {error}"
+            f"of another kind: {error}"
         ) from error
     return tree.map_over_datasets(_with_plain_labels)
 

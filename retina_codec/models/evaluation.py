@@ -21,6 +21,7 @@ from retina_codec.models.scores import (
     SCORES,
     Predicted,
     Recorded,
+    does_not_vary,
     means_over_time,
     scores_of,
     shifted_scores,
@@ -468,7 +469,7 @@ def _reason(values: dict[str, float], judged: Judged, cell: int) -> str:
             [
                 m
                 for m in missing
-                if any(np.ptp(expected[:, cell]) == 0 for expected in judged.expected)
+                if any(does_not_vary(expected[:, cell]) for expected in judged.expected)
             ],
         ),
         ("undefined in too many of the draws or shifts", missing),

@@ -209,6 +209,11 @@ def _variance(mean_square: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return np.where(variance > NEGLIGIBLE * mean_square, variance, 0.0)
 
 
+def does_not_vary(values: np.ndarray) -> bool:
+    """Whether values over time differ by rounding only."""
+    return bool(_variance(np.mean(values), np.mean(np.square(values))) == 0)
+
+
 def _log(values: np.ndarray) -> np.ndarray:
     """Logarithm that keeps ``0 * log 0`` at 0."""
     return np.log(np.maximum(values, 1e-12))

@@ -104,10 +104,12 @@ def separated(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     The map's strongest pixel is 1; the share is that of the kernel's squared norm.
     """
     left, strength, right = np.linalg.svd(kernel.reshape(len(kernel), -1), full_matrices=False)
+    if strength[0] == 0:  # no direction is the strongest: nothing is drawn
+        return np.zeros(kernel.shape[1:]), np.zeros(len(kernel)), 0.0
     space = right[0]
     strongest = space[np.abs(space).argmax()]
     total = float((strength**2).sum())
-    share = float(strength[0] ** 2) / total if total > 0 else 0.0
+    share = float(strength[0] ** 2) / total
     course = left[:, 0] * strength[0] * strongest
     return (space / strongest).reshape(kernel.shape[1:]), course, share
 
