@@ -211,7 +211,7 @@ def _variance(mean_square: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 def does_not_vary(values: np.ndarray) -> bool:
     """Whether values over time differ by rounding only."""
-    return bool(_variance(np.mean(values), np.mean(np.square(values))) == 0)
+    return bool(np.var(values) <= NEGLIGIBLE * np.mean(np.square(values)))
 
 
 def _log(values: np.ndarray) -> np.ndarray:

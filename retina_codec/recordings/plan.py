@@ -178,8 +178,8 @@ def require_one_mark_a_frame(n_frames: int, n_marks: int) -> None:
         raise ValueError(
             f"stimulus has {n_frames} frames but frame_times has {n_marks} marks; expected one "
             "mark a frame (and at most one more, which ends the last frame): correct the longer "
-            "one, say with frames=(first, stop) which belong to the first marks, or give the plan= of "
-            "its repeats"
+            "one, say with frames=(first, stop) which belong to the first marks, or give the plan= "
+            "of its repeats"
         )
 
 

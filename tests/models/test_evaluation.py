@@ -483,19 +483,6 @@ def test_data_that_do_not_fit(trials):
         rc.evaluate(Fixed(rate), spoilt)
 
 
-def test_real_recording_ln(real_data):
-    """The LN figures of the data's own notes: softplus r, frozen bins 44 to 599."""
-    with pytest.warns(UserWarning):
-        recording = rc.open_recording(real_data / "ganglion_fullfield_noise")
-    model = rc.models.LN.from_spike_triggered_average(recording, history=45)
-    scores = rc.evaluate(model, recording["test"], n_draws=20)
-    assert scores.attrs["n_bins"] == 556
-    r = [0.7920, 0.6866, 0.8837, 0.7626, 0.8486, 0.8684, 0.6414, 0.8066]
-    np.testing.assert_allclose(scores.pearson_r, r, atol=0.002)
-    cc_norm = [0.801, 0.717, 0.897, 0.771, 0.878, 0.896, 0.656, 0.829]
-    np.testing.assert_allclose(scores.cc_norm, cc_norm, atol=0.002)
-
-
 @pytest.mark.data
 def test_real_recording_histogram_nonlinearity(real_data):
     """The histogram columns of the data's own notes, whose filter is the raw average."""
@@ -532,29 +519,6 @@ def test_real_recording_histogram_nonlinearity(real_data):
     )
     found = rc.evaluate(model, recording["test"], n_draws=20)["pearson_r"]
     np.testing.assert_allclose(found, scores(raw - runs.mean()), atol=2e-4)
-
-
-@pytest.mark.data
-def test_real_binary_noise(real_data):
-    """LN figures of the data's notes: fitted on the first 80 %, tested on the rest, 40 lags."""
-    whole = rc.open_recording(real_data / "ganglion_binary_noise" / "RGCdata.mat")["train"]
-    whole = whole.to_dataset()
-    assert whole.sizes["time"] == 144051
-    first = whole.isel(time=slice(0, 115240))
-    last = whole.isel(time=slice(115240 - 39, None))
-    expected = {
-        "softplus": [0.667, 0.554, 0.769, 0.787],
-        "histogram": [0.671, 0.570, 0.771, 0.789],
-    }
-    for nonlinearity, r in expected.items():
-        model = rc.models.LN.from_spike_triggered_average(
-            first, history=40, nonlinearity=nonlinearity
-        )
-        rate = model.predict(last["stimulus"])
-        counts = last["spike_count"].sel(time=rate["time"]).values
-        assert len(counts) == 28811
-        found = [np.corrcoef(rate.values[:, i], counts[:, i])[0, 1] for i in range(4)]
-        np.testing.assert_allclose(found, r, atol=0.002, err_msg=nonlinearity)
 
 
 def test_histogram_nonlinearity_is_linear_between_means():

@@ -1,4 +1,4 @@
-"""Trials around onsets: a literal loop over spikes, the bin edges, real light steps."""
+"""Trials around onsets: a literal loop over spikes, the bin edges."""
 
 import numpy as np
 import pytest
@@ -124,41 +124,3 @@ def test_bad_input(recording):
     only_spikes = xr.DataTree.from_dict({"/spikes": recording["spikes"].to_dataset()})
     with pytest.raises(ValueError, match="onsets='on' names epochs, but the recording has no node"):
         psth(only_spikes, **(good | {"onsets": "on"}))
-
-
-# Cells of the light steps: peak of the PSTH in 50 ms bins (Hz, s), odd against even trials.
-STEPS = {
-    "C10601": (66.2, 0.075, 0.980),
-    "C10801": (52.1, 0.075, 0.981),
-    "C11101": (25.9, 0.075, 0.806),
-    "C12301": (105.0, 0.075, 0.967),
-    "C15001": (80.3, 0.175, 0.973),
-    "C15301": (35.9, 0.075, 0.946),
-    "C15401": (77.4, 0.075, 0.953),
-    "C15501": (42.6, 0.075, 0.922),
-    "C17201": (64.7, 5.075, 0.979),
-    "C201": (109.4, 0.175, 0.989),
-    "C202": (240.0, 5.025, 0.990),
-    "C204": (80.6, 3.075, 0.954),
-    "C22701": (65.6, 0.175, 0.959),
-    "C3002": (152.6, 5.025, 0.989),
-    "C3501": (121.8, 2.075, 0.992),
-    "C3701": (176.5, 5.025, 0.993),
-    "C3702": (48.8, 5.075, 0.919),
-    "C4202": (121.5, 5.075, 0.979),
-    "C4203": (73.8, 0.075, 0.837),
-    "C6201": (61.2, 0.175, 0.977),
-}
-
-
-@pytest.mark.data
-def test_real_light_steps(real_data):
-    folder = real_data / "ganglion_light_steps"
-    marks = np.loadtxt(folder / "stimulus.txt")
-    recording = recording_of({cell: np.loadtxt(folder / f"8_SP_{cell}.txt") for cell in STEPS})
-    found = psth(recording, onsets=marks[::4], duration=5.95754, bin_width=0.05)
-    assert found["spike_count"].shape == (68, 119, 20)
-    peak, place, r = np.array(list(STEPS.values())).T
-    np.testing.assert_allclose(found["rate"].max("time"), peak, rtol=0, atol=0.05 + 1e-9)
-    np.testing.assert_allclose(found["rate"].idxmax("time") + 0.025, place, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(reliability(found)["odd_even_r"], r, rtol=0, atol=5e-4)
