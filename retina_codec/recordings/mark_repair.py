@@ -70,8 +70,8 @@ def fitted_marks(marks: np.ndarray, n_frames: int, pause_intervals: float) -> Fi
             nothing,
             [
                 f"{n_lost} frame marks are lost (after {_named(gaps)}) and were laid into their "
-                f"gaps: with them there is one mark for each of the {n_frames} frames; counts there are "
-                "unsure"
+                f"gaps: with them there is one mark for each of the {n_frames} frames; counts "
+                "there are unsure"
             ],
         )
     notes = []
