@@ -374,7 +374,7 @@ def test_clean_simulations_raise_no_alarm(benchmark):
     verdicts = []
     for seed in range(100):
         recording = benchmark["node"](*benchmark["simulated"](seed, shorter=0.12))
-        found = check_alignment(recording, max_shift=12)
+        found = check_alignment(recording, max_shift=8)
         assert not alarms(found), f"simulation {seed}: {found.attrs['reason']}"
         verdicts.append(found.attrs["verdict"])
     assert set(verdicts) <= {"aligned", "undetermined"}

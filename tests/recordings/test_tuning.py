@@ -1,4 +1,4 @@
-"""ON-OFF index and direction selectivity: closed forms, literal loops, planted cells, real sets."""
+"""ON-OFF index and direction selectivity: closed forms, literal loops and planted cells."""
 
 import numpy as np
 import pytest
