@@ -12,6 +12,7 @@ import yaml
 
 import retina_codec as rc
 from retina_codec import cli
+from retina_codec._common.time import runs_of
 from retina_codec.models import zoo
 from retina_codec.models.saving import SavedModel
 
@@ -35,7 +36,7 @@ def script():
 def recording(script):
     """Their recording: the node ``test`` whole, the others too short to train on."""
     settings = dataclasses.replace(
-        script.RECORDING, natural_frames=400, artificial_frames=90, probe_cycles=1, probe_epoch=0.1
+        script.RECORDING, natural_frames=900, artificial_frames=900, probe_cycles=1, probe_epoch=0.1
     )
     return script.simulated_recording(settings, script.SEED)
 
@@ -118,6 +119,13 @@ def test_the_script_trains_both_on_the_same_part(script, recording, monkeypatch)
     assert list(made) == [script.NETWORK, script.BASELINE]
     for ours, theirs in zip(seen["network"], seen["baseline"], strict=True):
         assert ours is theirs
+    training, validation = seen["network"]
+    shown = set(recording["train"]["epoch"].values.tolist())
+    for part in (training, validation):
+        assert {"natural", "grating", "bar", "noise"} <= set(part["epoch"].values.tolist()) <= shown
+        assert len(np.unique(part["block"])) == len(list(runs_of(part)))
+    apart = np.abs(training["time"].values[:, None] - validation["time"].values)
+    assert apart.min() > script.HISTORY * 0.01
     assert str(made[script.NETWORK].network) == str(rc.load_model(script.NETWORK).network)
 
 
