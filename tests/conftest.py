@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# The networks of the tests are small: threads that wait for each other on a busy machine take
+# many times as long as one. It must be said before NumPy and PyTorch are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
