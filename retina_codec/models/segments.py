@@ -68,6 +68,9 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
         self.runs = [run for run in runs_of(node) if run.stop - run.start >= model.history]
         longest = max(run.stop - run.start for run in self.runs) - self.past
         self.length = min(length, longest)
+        used = [run for run in self.runs if run.stop - run.start - self.past >= self.length]
+        # Frames of blocks that are too short for a stretch.
+        self.n_left_out = node.sizes["time"] - sum(run.stop - run.start for run in used)
         self.n_segments = n_segments
         self.seed = seed
         self.epoch = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -202,9 +203,18 @@ def train(
     # Importing lightning takes seconds, which nobody should wait for who does not train.
     from retina_codec.models.loop import COLUMNS, TrainingLoop, run_loop
 
+    segments = Segments(model, dataset, n_segments, segment_length, int(seed))
+    if segments.n_left_out:
+        warnings.warn(
+            f"{segments.n_left_out} of {dataset.sizes['time']} frames are in blocks too short for a "
+            f"stretch of {segments.length} frames after a history of {model.history} and are not "
+            "trained on: give a smaller segment_length",
+            UserWarning,
+            stacklevel=2,
+        )
     loop = TrainingLoop(
         model,
-        Segments(model, dataset, n_segments, segment_length, int(seed)),
+        segments,
         held_out,
         cells=_scored_cells(dataset, silent_cells),
         settings=settings,

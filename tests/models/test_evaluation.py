@@ -542,3 +542,23 @@ def test_a_histogram_model_is_saved_and_loaded(tmp_path):
     model = rc.models.LN((1, 1), history=6, bin_width=0.01, cells=["b"], nonlinearity="histogram")
     again = rc.load_model(model.save(tmp_path / "model"))
     assert again.fingerprint == model.fingerprint
+
+
+def test_a_time_that_starts_anew_is_refused():
+    """Predictions are matched by their time: with the same onsets twice they would be mixed up."""
+    rng = np.random.default_rng(0)
+    onsets = np.tile(np.arange(100) * 0.01, 2)
+    node = xr.Dataset(
+        {
+            "stimulus": (("time", "y", "x"), rng.normal(size=(200, 1, 1)).astype(np.float32)),
+            "spike_count": (("time", "cell"), rng.poisson(0.3, (200, 1))),
+        },
+        coords={
+            "time": time_coordinate(onsets, 0.01),
+            "block": ("time", np.repeat([0, 1], 100)),
+            "cell": ["a"],
+        },
+    )
+    model = rc.models.LN((1, 1), history=4, bin_width=0.01, cells=["a"])
+    with pytest.raises(ValueError, match=r"time goes back after bin 99 \(0\.99 to 0 s\)"):
+        rc.evaluate(model, node, n_draws=10)

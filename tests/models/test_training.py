@@ -3,6 +3,7 @@
 import csv
 import logging
 import signal
+import warnings
 
 import dask.array as da
 import numpy as np
@@ -614,3 +615,29 @@ class TestBadInput:
         model = rc.models.LN.for_recording(node, history=6)
         with pytest.raises(ValueError, match=f"{name}=0; expected a number of at least 1"):
             rc.train(model, node, **{name: 0}, progress=False)
+
+
+def test_blocks_too_short_for_a_stretch_are_named():
+    """A recording of many short blocks and a long one must not be trained on the long one alone."""
+    rng = np.random.default_rng(0)
+    lengths = [60] * 4 + [400]
+    n = sum(lengths)
+    numbers = np.repeat(np.arange(len(lengths)), lengths)
+    node = xr.Dataset(
+        {
+            "stimulus": (("time", "y", "x"), rng.normal(size=(n, 1, 1)).astype(np.float32)),
+            "spike_count": (("time", "cell"), rng.poisson(0.3, (n, 1))),
+        },
+        coords={
+            "time": rc.time_coordinate(np.arange(n) * 0.01 + numbers, 0.01),
+            "block": ("time", numbers),
+            "cell": ["a"],
+        },
+    )
+    options = {"validation": node, "max_epochs": 1, "n_segments": 2, "progress": False}
+    model = rc.models.LN.for_recording(node, history=8)
+    with pytest.warns(UserWarning, match="240 of 640 frames are in blocks too short.*of 64 frames"):
+        rc.train(model, node, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        rc.train(model, node, segment_length=32, **options)
