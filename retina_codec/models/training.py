@@ -206,8 +206,8 @@ def train(
     segments = Segments(model, dataset, n_segments, segment_length, int(seed))
     if segments.n_left_out:
         warnings.warn(
-            f"{segments.n_left_out} of {dataset.sizes['time']} frames are in blocks too short for a "
-            f"stretch of {segments.length} frames after a history of {model.history} and are not "
+            f"{segments.n_left_out} of {dataset.sizes['time']} frames are in blocks too short for "
+            f"a stretch of {segments.length} frames after a history of {model.history} and are not "
             "trained on: give a smaller segment_length",
             UserWarning,
             stacklevel=2,
