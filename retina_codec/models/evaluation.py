@@ -274,8 +274,8 @@ def judge(
         frame = int(np.flatnonzero(np.diff(onsets) <= 0)[0])
         raise ValueError(
             f"node: time goes back after bin {frame} ({onsets[frame]:g} to {onsets[frame + 1]:g} "
-            "s), so that predictions cannot be told from each other by it; lay the blocks end to end "
-            "with .assign_coords(time=...), keeping its attrs"
+            "s), so that predictions cannot be told from each other by it; lay the blocks end to "
+            "end with .assign_coords(time=...), keeping its attrs"
         )
     common = np.isin(onsets, first["time"].values)
     for rate in others:
