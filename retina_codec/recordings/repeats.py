@@ -55,7 +55,7 @@ def find_repeats(
     >>> frames[700:800] = frames[100:200]
     >>> movie = xr.DataArray(frames[:, None, None], dims=("time", "y", "x"))
     >>> find_repeats(movie)
-    RepeatedFrames(starts=(100, 700), n_frames=100)
+    RepeatedFrames(starts=(100, 700), n_frames=100, left_out=())
     """
     movie = require_dims(stimulus, STIMULUS_DIMS, "stimulus", optional=("color",))
     min_frames = require_count(min_frames, 2, "min_frames")
