@@ -187,7 +187,7 @@ def _frames(movie: xr.DataArray, part: slice) -> np.ndarray:
     return movie.isel(time=part).values
 
 
-def _digest(values: np.ndarray) -> bytes:
+def digest_of(values: np.ndarray) -> bytes:
     """Sixteen bytes that are the same for equal frames only (-0.0 is 0.0)."""
     return blake2b(np.ascontiguousarray(values + 0).tobytes(), digest_size=16).digest()
 
@@ -218,7 +218,7 @@ def _usable_blocks(
             f"{plan.frozen_frames} frozen frames); check the plan"
         )
     # What most blocks show is the frozen part: a damaged block 0 must not decide.
-    digests = [_digest(_frames(movie, plan.frozen(block))) for block in range(n_complete)]
+    digests = [digest_of(_frames(movie, plan.frozen(block))) for block in range(n_complete)]
     usual = Counter(digests).most_common(1)[0][0]
     reference = digests.index(usual)
     used = [block for block in range(n_complete) if digests[block] == usual]

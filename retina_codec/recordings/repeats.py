@@ -9,7 +9,7 @@ import xarray as xr
 
 from retina_codec._common.checks import nearest_names, require_count, require_dims
 from retina_codec.recordings.nodes import STIMULUS_DIMS
-from retina_codec.recordings.plan import RepeatedFrames
+from retina_codec.recordings.plan import RepeatedFrames, digest_of
 
 READ_NUMBERS = 2**24  # pixels read at a time: 64 MB
 
@@ -161,19 +161,10 @@ def _frame_numbers(movie: xr.DataArray) -> np.ndarray:
     known: dict[bytes, int] = {}
     numbers = np.empty(n_frames, dtype=np.int64)
     for start in range(0, n_frames, step):
-        values = np.ascontiguousarray(movie.isel(time=slice(start, start + step)).values)
-        values = values + 0 if values.dtype.kind == "f" else values  # -0.0 is 0.0
+        values = movie.isel(time=slice(start, start + step)).values
         for i, frame in enumerate(values):
-            data = frame.tobytes()
-            key = data if len(data) <= 32 else _digest(data)
-            numbers[start + i] = known.setdefault(key, len(known))
+            numbers[start + i] = known.setdefault(digest_of(frame), len(known))
     return numbers
-
-
-def _digest(data: bytes) -> bytes:
-    from hashlib import blake2b
-
-    return blake2b(data, digest_size=16).digest()
 
 
 def _words(numbers: np.ndarray, length: int) -> np.ndarray:
