@@ -1,7 +1,9 @@
 """Contributions of hidden units: targets, methods, the path engine, labelled results.
 
-`targets` says what is decomposed, `methods` how, `capture` catches hidden layers, `engine` walks
-the path, and `contributions` puts labels around it.
+`targets` says what is decomposed and `methods` how; `capture` catches hidden layers, `plan` finds
+out how a network can be walked, `path` is one batch's path through it, `integration`, `local` and
+`silencing` divide the target, `reduction` keeps what was asked for, `run` puts labels around it,
+and `contributions` is the door.
 """
 
 from retina_codec.attribution import methods, targets

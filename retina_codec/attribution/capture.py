@@ -1,9 +1,12 @@
-"""Hidden layers caught during a forward pass, and a network left as it was."""
+"""Hidden layers caught during a forward pass, and layers told what to give, by hooks.
+
+Everything is undone when a ``with`` block ends, also when the network raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -11,12 +14,15 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def captured(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+def captured(
+    layers: Mapping[str, nn.Module], *, shared: Collection[str] = ()
+) -> Iterator[dict[str, Tensor]]:
     """Catch the output of each layer in the forward pass that runs inside.
 
-    The tensors caught carry gradients of what follows: the first layer's is a leaf, so nothing
-    below it is differentiated. What follows works on a copy, so that an in-place module after the
-    layer cannot change what was caught.
+    With gradients on, the tensors caught carry those of what follows: the first layer's is a
+    leaf, so nothing below it is differentiated. What follows works on a copy, so that an in-place
+    module after the layer cannot change what was caught; the layers named in `shared` are known
+    to be safe and are not copied.
 
     Raises
     ------
@@ -37,10 +43,10 @@ def captured(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
                     f"layer {name!r} runs more than once in a forward pass, so its contribution "
                     "is ambiguous: take the block that contains it"
                 )
-            if not output.requires_grad:
+            if torch.is_grad_enabled() and not output.requires_grad:
                 output = output.detach().requires_grad_()
             caught[name] = output
-            return output.clone()
+            return output if name in shared else output.clone()
 
         return hook
 
@@ -68,10 +74,52 @@ def execution_order(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
 
 
 @contextmanager
-def replaced(layer: nn.Module, output: Tensor) -> Iterator[None]:
-    """Let `layer` give `output`, whatever its input, without computing anything."""
-    layer.forward = lambda *args, **kwargs: output
+def replaced(outputs: Mapping[nn.Module, Tensor]) -> Iterator[None]:
+    """Let modules give these outputs, whatever their inputs, without computing anything.
+
+    Hooks of the user's that change a module's output have acted on what is given already: their
+    result is put aside.
+    """
+    with ExitStack() as stack:
+        for module, output in outputs.items():
+            stack.enter_context(_replaced(module, output))
+        yield
+
+
+@contextmanager
+def _replaced(module: nn.Module, output: Tensor) -> Iterator[None]:
+    before = vars(module).get("forward")
+    module.forward = lambda *args, **kwargs: output
+    handle = module.register_forward_hook(lambda *args: output)
     try:
         yield
     finally:
-        del layer.forward
+        handle.remove()
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+class _StopPass(Exception):  # noqa: N818 - a signal, not an error
+    """The forward pass has run as far as is wanted."""
+
+
+@contextmanager
+def stopped_after(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Catch the outputs of layers, and leave the forward pass inside when all have run."""
+    caught: dict[str, Tensor] = {}
+
+    def catch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            caught[name] = output.detach().clone()
+            if len(caught) == len(layers):
+                raise _StopPass
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(catch(name)).remove)
+        with suppress(_StopPass):
+            yield caught

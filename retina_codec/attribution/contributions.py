@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
-from retina_codec._common.checks import require_at_least, require_choice
+from retina_codec._common.checks import require_at_least, require_choice, require_count
 from retina_codec._common.files import open_tree
 from retina_codec._common.progress import progress_bar
-from retina_codec._common.provenance import provenance
-from retina_codec.attribution.capture import captured
-from retina_codec.attribution.engine import decompose
+from retina_codec.attribution.budget import MEMORY_BUDGET
 from retina_codec.attribution.methods import IntegratedGradients, Method
+from retina_codec.attribution.reduction import Reduction
+from retina_codec.attribution.run import PRECISIONS, Options, Run
 from retina_codec.attribution.targets import Output, Target, TopK
-from retina_codec.models.model import BATCH_SIZE, Model, Samples, frozen
+from retina_codec.models.model import Model, frozen
 from retina_codec.models.tensors import TensorModel
 
-SIGNS = ("positive", "negative")
-UNIT_DIMS = ("channel", "y", "x")
+COLLECT = ("layer", "best")
+EXTRAS = ("activation", "gradient")
 
 
 def contributions(
@@ -34,8 +34,17 @@ def contributions(
     target: Target | None = None,
     method: Method | None = None,
     split_sign: bool = False,
-    sum_over: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
+    sum_over: str | Sequence[str] = (),
+    keep_lag: bool = False,
+    extras: str | Sequence[str] = (),
+    collect: str = "layer",
+    allow_bypass: bool = False,
+    layer_dims: Mapping[str, Sequence[str]] | None = None,
+    sample_dim: str = "sample",
+    output_dim: str = "output",
+    batch_size: int | None = None,
+    precision: str = "model",
+    memory_budget: float = MEMORY_BUDGET,
     memory_limit: float = 8e9,
     progress: bool = True,
 ) -> xr.DataTree:
@@ -50,7 +59,7 @@ def contributions(
         bare network its inputs, samples first. A movie gives a result for every frame with a
         whole history in its block.
     layers : str or sequence of str, optional
-        Layers by name; by default ``model.default_layers``.
+        Layers by name; by default ``model.default_layers``. All come from the same passes.
     target : target, optional
         One of `retina_codec.targets`; by default each cell of a retina model, and the largest
         logit of a classifier.
@@ -59,10 +68,32 @@ def contributions(
     split_sign : bool
         Split each unit's contribution into its positive and its negative part (dim ``sign``),
         before anything is summed.
-    sum_over : sequence of {"channel", "y", "x"}
+    sum_over : sequence of {"channel", "y", "x", "token"}
         Dims of the layer to sum over.
-    batch_size : int
-        Samples in one pass.
+    keep_lag : bool
+        Keep the ``lag`` of layers that have a time axis, instead of summing over it.
+    extras : sequence of {"activation", "gradient"}
+        Further variables: the layer at the input, and the target's gradient there, both summed
+        over `sum_over`.
+    collect : {"layer", "best"}
+        Where contributions are collected: at the layer itself, or there or after the elementwise
+        maps that follow it (batch norm, ReLU), whichever has the smallest completeness error on
+        the first samples. In the limit of many steps they are the same.
+    allow_bypass : bool
+        Take layers that do not cut the network, whose contributions do not add up to the target.
+    layer_dims : mapping of str to sequence of str, optional
+        Dims after the sample, of layers that are neither (sample, channel), (sample, channel, y,
+        x) nor (sample, channel, lag, y, x), such as ``("token", "channel")``.
+    sample_dim, output_dim : str
+        Names of those dims, for a bare network.
+    batch_size : int, optional
+        Samples in one pass; by default what fits the budget.
+    precision : {"model", "bfloat16", "float16"}
+        Arithmetic of the network: the model's own, or half precision by autocast. The error of
+        the latter on the first samples, relative to the largest contribution, is in
+        ``attrs["parameters"]`` as ``precision_error``.
+    memory_budget : float
+        Bytes that a pass through the network may take.
     memory_limit : float
         Bytes that the result may take; more is refused with advice.
     progress : bool
@@ -71,16 +102,19 @@ def contributions(
     Returns
     -------
     xarray.DataTree
-        Root: ``target`` and ``target_baseline`` (sample[, cell]), in the target's units. Node
-        ``layers/NAME``: ``contribution`` (sample[, cell][, sign], channel, y, x) less the dims
-        summed over, and ``completeness_error`` (sample[, cell]): the sum of the contributions
-        minus ``target - target_baseline``, near 0 if the layer cuts every path to the output.
+        Root: ``target`` and ``target_baseline`` (sample[, cell]), in the target's units, and with
+        a tolerance ``steps`` (sample). Node ``layers/NAME``: ``contribution`` (sample[, cell][,
+        sign], channel, y, x) less the dims summed over, ``completeness_error`` (sample[, cell]):
+        the sum of the contributions minus ``target - target_baseline``, near 0 if the layer cuts
+        every path to the output; ``contribution_class_token`` where a layer has class tokens
+        (they are part of that sum); and the `extras`.
 
     Raises
     ------
     ValueError
-        For an unknown layer, target or dim, data that do not fit the model, a layer without a
-        path to the output, or a result above `memory_limit`.
+        For an unknown layer, target or dim, data that do not fit the model, a layer that does not
+        cut the network or has no path to the output, a network with dropout on, or a result above
+        `memory_limit`.
     TypeError
         If `target` or `method` is not one of ours.
 
@@ -97,58 +131,34 @@ def contributions(
     {'sample': 10, 'output': 2, 'channel': 4}
     """
     if not isinstance(model, Model):
-        model = TensorModel(model, data)
+        model = TensorModel(model, data, sample_dim=sample_dim, output_dim=output_dim)
     samples = model.samples(data)
-    names = _layer_names(model, layers)
-    modules = {name: model.layer(name) for name in names}
+    modules = {name: model.layer(name) for name in _layer_names(model, layers)}
     target = target or (TopK(1) if model.exclusive_outputs else Output())
     method = method or IntegratedGradients()
-    for name, given in (("target", target), ("method", method)):
-        if not isinstance(given, Target if name == "target" else Method):
-            raise TypeError(
-                f"{name}={given!r}; expected one of retina_codec.{name}s, such as "
-                + (
-                    "retina_codec.targets.Output()"
-                    if name == "target"
-                    else "retina_codec.methods.IntegratedGradients(steps=20)"
-                )
-            )
-    if isinstance(sum_over, str):
-        sum_over = (sum_over,)
-    for dim in sum_over:
-        require_choice(dim, UNIT_DIMS, "sum_over")
-    require_at_least(batch_size, 1, "batch_size")
-    labels = target.labels(model)
-
-    with frozen(model.network):
-        shapes = _layer_shapes(model, modules, samples)
-        nodes = {
-            name: _Node(name, shapes[name], samples, labels, model, split_sign, sum_over)
-            for name in names
-        }
-        needed = sum(node.n_bytes for node in nodes.values())
-        if needed > memory_limit:
-            raise ValueError(
-                f"the result would take {needed / 1e9:.1f} GB, above memory_limit="
-                f"{memory_limit:g}: use sum_over=('y', 'x'), fewer layers, or a shorter stretch "
-                "of data"
-            )
-        n_targets = 1 if labels is None else len(labels)
-        root = np.empty((2, len(samples), n_targets), dtype=np.float32)
-        for batch in progress_bar(
-            samples.batches(batch_size),
-            "contributions",
-            shown=progress,
-            total=-(-len(samples) // batch_size),
-        ):
-            result = decompose(model, modules, target, method, batch.inputs)
-            for i, values in enumerate((result.target, result.target_baseline)):
-                root[i, batch.index] = values.float().cpu().numpy()
-            for name, node in nodes.items():
-                node.write(
-                    batch.index, result.contribution[name], result.target - result.target_baseline
-                )
-    return _assemble(model, samples, labels, root, nodes, target, method, split_sign, sum_over)
+    if not isinstance(target, Target):
+        raise TypeError(
+            f"target={target!r}; expected one of retina_codec.targets, such as "
+            "retina_codec.targets.Output()"
+        )
+    if not isinstance(method, Method):
+        raise TypeError(
+            f"method={method!r}; expected one of retina_codec.methods, such as "
+            "retina_codec.methods.IntegratedGradients(steps=20)"
+        )
+    reduction = Reduction(split_sign, _several(sum_over), keep_lag)
+    extras = _several(extras)
+    for extra in extras:
+        require_choice(extra, EXTRAS, "extras")
+    require_choice(collect, COLLECT, "collect")
+    require_choice(precision, list(PRECISIONS), "precision")
+    if batch_size is not None:
+        require_count(batch_size, 1, "batch_size")
+    require_at_least(memory_budget, 1, "memory_budget")
+    options = Options(memory_budget, batch_size, precision, collect, allow_bypass, extras)
+    with _undisturbed(model):
+        run = Run(model, samples, modules, target, method, reduction, layer_dims or {}, options)
+        return _in_memory(run, memory_limit, progress)
 
 
 def open_contributions(store: str | os.PathLike[str]) -> xr.DataTree:
@@ -190,151 +200,38 @@ def _layer_names(model: Model, layers: str | Sequence[str] | None) -> list[str]:
     return names
 
 
-def _layer_shapes(
-    model: Model, modules: dict[str, nn.Module], samples: Samples
-) -> dict[str, tuple[int, ...]]:
-    """Shape (sample, channel[, y, x]) of each layer's output for one sample."""
-    with torch.no_grad(), captured(modules) as caught:
-        model.network(next(iter(samples.batches(1))).inputs)
-    missing = [name for name in modules if name not in caught]
-    if missing:
-        raise ValueError(f"layer {missing[0]!r} does not run in the forward pass: choose another")
-    for name, output in caught.items():
-        if output.ndim not in (2, 4) or output.shape[0] != 1:
-            raise ValueError(
-                f"layer {name!r} gives a tensor of shape {tuple(output.shape)} for one sample; "
-                "expected (sample, channel) or (sample, channel, y, x)"
-            )
-    return {name: tuple(output.shape) for name, output in caught.items()}
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
-class _Node:
-    """The result of one layer, filled batch by batch."""
+@contextmanager
+def _undisturbed(model: Model) -> Iterator[None]:
+    """Freeze the network, with gradients on; random state, modes and gradients stay as before."""
+    devices = [model.device] if model.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        frozen(model.network),
+    ):
+        yield
 
-    def __init__(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        samples: Samples,
-        labels: np.ndarray | None,
-        model: Model,
-        split_sign: bool,
-        sum_over: Sequence[str],
-    ) -> None:
-        unit_dims = UNIT_DIMS[: len(shape) - 1]
-        missing = [dim for dim in sum_over if dim not in unit_dims]
-        if missing and len(unit_dims) == 1 and set(missing) <= {"y", "x"}:
-            missing = []  # a dense layer has no places to sum over: the sum is itself
-        if missing:
-            raise ValueError(f"layer {name!r} has no dim {missing[0]!r} to sum over")
-        self.split_sign = split_sign
-        # Axes of (sample, target, sign, channel[, y, x]).
-        self.summed = [3 + i for i, dim in enumerate(unit_dims) if dim in sum_over]
-        kept = [dim for dim in unit_dims if dim not in sum_over]
-        coords = samples.layer_coords(name, shape)
-        self.coords = {dim: coords[dim] for dim in kept if dim in coords}
-        self.dims = [model.sample_dim]
-        sizes = [len(samples)]
-        if labels is not None:
-            self.dims.append(model.output_dim)
-            sizes.append(len(labels))
-        if split_sign:
-            self.dims.append("sign")
-            sizes.append(2)
-            self.coords["sign"] = xr.DataArray(list(SIGNS), dims="sign")
-        self.dims += kept
-        sizes += [shape[1 + unit_dims.index(dim)] for dim in kept]
-        self.sizes = sizes
-        self.n_bytes = 4 * int(np.prod(sizes, dtype=np.int64))
-        self.residual_shape = sizes[: 1 if labels is None else 2]
-        self._values: np.ndarray | None = None
-        self._residual: np.ndarray | None = None
 
-    @property
-    def values(self) -> np.ndarray:
-        """Contributions, with the dims `dims`."""
-        if self._values is None:
-            self._values = np.empty(self.sizes, dtype=np.float32)
-        return self._values
-
-    @property
-    def residual(self) -> np.ndarray:
-        """Completeness error (sample[, target])."""
-        if self._residual is None:
-            self._residual = np.empty(self.residual_shape, dtype=np.float32)
-        return self._residual
-
-    def write(self, index: slice, contribution: Tensor, change: Tensor) -> None:
-        """Reduce one batch (sample, target, channel[, y, x]) and put it in its place."""
-        residual = contribution.flatten(2).sum(2) - change
-        parts = (
-            torch.stack([contribution.clamp(min=0), contribution.clamp(max=0)], dim=2)
-            if self.split_sign
-            else contribution.unsqueeze(2)
+def _in_memory(run: Run, memory_limit: float, progress: bool) -> xr.DataTree:
+    """Compute a run, all of it held in memory."""
+    groups = run.template()
+    needed = sum(group.nbytes for group in groups.values())
+    if needed > memory_limit:
+        raise ValueError(
+            f"the result would take {needed / 1e9:.1f} GB, above memory_limit={memory_limit:g}: "
+            "use sum_over=('y', 'x'), fewer layers, or a shorter stretch of data"
         )
-        if self.summed:
-            parts = parts.sum(self.summed)
-        n = index.stop - index.start
-        self.values[index] = parts.float().cpu().numpy().reshape(n, *self.sizes[1:])
-        self.residual[index] = residual.float().cpu().numpy().reshape(n, *self.residual_shape[1:])
-
-
-def _assemble(
-    model: Model,
-    samples: Samples,
-    labels: np.ndarray | None,
-    root: np.ndarray,
-    nodes: dict[str, _Node],
-    target: Target,
-    method: Method,
-    split_sign: bool,
-    sum_over: Sequence[str],
-) -> xr.DataTree:
-    """Labels around the arrays."""
-    dims = [model.sample_dim] + ([] if labels is None else [model.output_dim])
-    coords = dict(samples.coords)
-    if labels is not None:
-        coords[model.output_dim] = xr.DataArray(labels, dims=model.output_dim)
-    units = {"units": model.output_units}
-    shape = root.shape[1:] if labels is not None else root.shape[1:2]
-    tree = {
-        "/": xr.Dataset(
-            {
-                "target": (dims, root[0].reshape(shape), {**units, "long_name": "target"}),
-                "target_baseline": (
-                    dims,
-                    root[1].reshape(shape),
-                    {**units, "long_name": "target at the baseline"},
-                ),
-            },
-            coords=coords,
-            attrs={
-                "model_fingerprint": model.fingerprint,
-                **provenance(
-                    target=repr(target),
-                    method=repr(method),
-                    layers=list(nodes),
-                    split_sign=split_sign,
-                    sum_over=list(sum_over),
-                ),
-            },
-        )
-    }
-    for name, node in nodes.items():
-        tree[f"/layers/{name}"] = xr.Dataset(
-            {
-                "contribution": (
-                    node.dims,
-                    node.values,
-                    {**units, "long_name": f"contribution of {name}"},
-                ),
-                "completeness_error": (
-                    dims,
-                    node.residual,
-                    {**units, "long_name": "sum of contributions minus change of the target"},
-                ),
-            },
-            # Only indexed coordinates are inherited; each group is to open alone.
-            coords={**samples.coords, **node.coords},
-        )
-    return xr.DataTree.from_dict(tree)
+    n = len(run.samples)
+    for index, variables in progress_bar(
+        run.batches(slice(0, n)), "contributions", shown=progress, total=-(-n // run.batch_size)
+    ):
+        for path, arrays in variables.items():
+            for name, values in arrays.items():
+                groups[path][name].values[index] = values
+    run.say_what_is_unresolved()
+    return xr.DataTree.from_dict({f"/{path}": group for path, group in groups.items()})

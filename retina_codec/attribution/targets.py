@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from retina_codec._common.checks import nearest_names, require_at_least
-from retina_codec.models.model import Model
-
-
-@runtime_checkable
-class Target(Protocol):
-    """Numbers computed from a network's outputs, sample by sample."""
-
-    def labels(self, model: Model) -> np.ndarray | None:
-        """Output labels that the numbers belong to; None if there is one number a sample."""
-        ...
-
-    def choose(self, outputs: Tensor, model: Model) -> Tensor | None:
-        """Decide at the input what stays fixed along the path."""
-        ...
-
-    def values(self, outputs: Tensor, chosen: Tensor | None) -> Tensor:
-        """Return the numbers (sample, n), given the outputs (sample, output)."""
-        ...
+from retina_codec._common.checks import nearest_names, require_at_least, require_count
+from retina_codec.models.model import BATCH_SIZE, Model, Samples, frozen
 
 
 @dataclass(frozen=True)
-class Output:
+class BoundTarget:
+    """A target of one model and one set of data.
+
+    `labels` are the outputs that its numbers belong to, None if there is one a sample.
+    ``choose(outputs, sample)`` decides at the input what stays fixed along the path, given the
+    outputs (sample, output) and the samples' indices; ``values(outputs, fixed)`` gives the
+    numbers (point, sample, n) of outputs (point, sample, output).
+    """
+
+    labels: np.ndarray | None
+    units: str
+    values: Callable[[Tensor, Tensor | None], Tensor]
+    choose: Callable[[Tensor, Tensor], Tensor | None] = lambda outputs, sample: None
+
+
+class Target:
+    """Numbers computed from a network's outputs, sample by sample."""
+
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
+        """Fit the target to a model and its data; ValueError if they do not go together."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Output(Target):
     """Outputs by name, each decomposed for itself.
 
     Parameters
@@ -49,30 +56,18 @@ class Output:
 
     names: str | Sequence[str] = "each"
 
-    def labels(self, model: Model) -> np.ndarray:
-        """Labels of the chosen outputs; ValueError with the nearest name if one is unknown."""
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
+        """Find the outputs; ValueError with the nearest name if one is unknown."""
         if isinstance(self.names, str) and self.names == "each":
-            return model.outputs
+            return BoundTarget(model.outputs, model.output_units, lambda outputs, _: outputs)
         names = [self.names] if isinstance(self.names, str) else list(self.names)
-        for name in names:
-            if str(name) not in model.outputs:
-                raise ValueError(
-                    f"target: no {model.output_dim} {name!r}; {nearest_names(name, model.outputs)}"
-                )
-        return np.asarray(names, dtype=str)
-
-    def choose(self, outputs: Tensor, model: Model) -> Tensor:
-        """Columns of the chosen outputs."""
-        wanted = [int(np.flatnonzero(model.outputs == name)[0]) for name in self.labels(model)]
-        return torch.tensor(wanted, device=outputs.device)
-
-    def values(self, outputs: Tensor, chosen: Tensor | None) -> Tensor:
-        """Return the chosen outputs (sample, n)."""
-        return outputs[:, chosen]
+        columns = _columns(names, model)
+        labels = model.outputs[columns]
+        return BoundTarget(labels, model.output_units, lambda outputs, _: outputs[..., columns])
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(Target):
     """The sum of all outputs.
 
     Examples
@@ -82,20 +77,14 @@ class Sum:
     Sum()
     """
 
-    def labels(self, model: Model) -> None:
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
         """One number a sample."""
-
-    def choose(self, outputs: Tensor, model: Model) -> None:
-        """Nothing to fix."""
-
-    def values(self, outputs: Tensor, chosen: Tensor | None) -> Tensor:
-        """Return the sum (sample, 1)."""
-        return outputs.sum(1, keepdim=True)
+        return BoundTarget(None, model.output_units, lambda outputs, _: outputs.sum(-1, True))
 
 
 @dataclass(frozen=True)
-class TopK:
-    """The sum of each sample's k largest outputs, chosen at the input and kept along the path.
+class TopK(Target):
+    """The sum of each sample's k largest outputs.
 
     Parameters
     ----------
@@ -103,34 +92,262 @@ class TopK:
         How many.
     softmax : bool
         Take probabilities instead of logits.
+    follow : bool
+        Which outputs are largest is decided at the input and kept along the path; with `follow`
+        it is decided anew at every point, as in the code of the reference.
+
+    References
+    ----------
+    Melander et al., ICLR 2026, arXiv 2603.06557.
 
     Examples
     --------
     >>> import retina_codec as rc
     >>> rc.targets.TopK(1)
-    TopK(k=1, softmax=False)
+    TopK(k=1, softmax=False, follow=False)
     """
 
     k: int = 1
     softmax: bool = False
+    follow: bool = False
 
     def __post_init__(self) -> None:
-        require_at_least(self.k, 1, "k")
+        require_count(self.k, 1, "k")
 
-    def labels(self, model: Model) -> None:
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
         """One number a sample; ValueError if `k` exceeds the number of outputs."""
         if self.k > len(model.outputs):
             raise ValueError(
                 f"target: k={self.k} of {len(model.outputs)} outputs; choose a smaller k"
             )
 
-    def choose(self, outputs: Tensor, model: Model) -> Tensor:
-        """Return the columns (sample, k) that are largest at the input."""
-        return outputs.topk(self.k, dim=1).indices
+        def values(outputs: Tensor, fixed: Tensor | None) -> Tensor:
+            columns = _largest(outputs, self.k) if self.follow else fixed
+            return _scores(outputs, self.softmax, columns).sum(-1, keepdim=True)
 
-    def values(self, outputs: Tensor, chosen: Tensor | None) -> Tensor:
-        """Return the sum over the chosen columns (sample, 1)."""
-        if chosen is None:
-            raise ValueError("TopK needs the columns chosen at the input")
-        scored = outputs.softmax(1) if self.softmax else outputs
-        return scored.gather(1, chosen).sum(1, keepdim=True)
+        return BoundTarget(
+            None,
+            "1" if self.softmax else model.output_units,
+            values,
+            lambda outputs, sample: _largest(outputs, self.k),
+        )
+
+
+@dataclass(frozen=True)
+class PerSample(Target):
+    """One given output for each sample, such as an image's true category.
+
+    Parameters
+    ----------
+    labels : sequence of str or int, or xarray.DataArray
+        Of every sample (of a movie: every frame with a whole history): names of outputs, or whole
+        numbers that count outputs from 0.
+    softmax : bool
+        Take probabilities instead of logits.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> rc.targets.PerSample([0, 2, 1])
+    PerSample(labels=[0, 2, 1], softmax=False)
+    """
+
+    labels: Any
+    softmax: bool = False
+
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
+        """Find the outputs; ValueError for a wrong number of labels, or an unknown one."""
+        labels = np.asarray(getattr(self.labels, "values", self.labels))
+        if labels.shape != (len(samples),):
+            raise ValueError(
+                f"target: labels has shape {labels.shape}; expected one label for each of "
+                f"{len(samples)} samples"
+            )
+        if labels.dtype.kind in "iu":
+            bad = np.flatnonzero((labels < 0) | (labels >= len(model.outputs)))
+            if bad.size:
+                raise ValueError(
+                    f"target: label {labels[bad[0]]} of sample {bad[0]} is out of range; expected "
+                    f"0 to {len(model.outputs) - 1}"
+                )
+            columns = labels.astype(np.int64)
+        else:
+            names, inverse = np.unique(labels.astype(str), return_inverse=True)
+            columns = np.asarray(_columns(names.tolist(), model))[inverse]
+        chosen = torch.from_numpy(columns)
+        return BoundTarget(
+            None,
+            "1" if self.softmax else model.output_units,
+            lambda outputs, fixed: _scores(outputs, self.softmax, fixed),
+            lambda outputs, sample: chosen[sample.cpu()].to(outputs.device)[:, None],
+        )
+
+
+@dataclass(frozen=True)
+class Contrast(Target):
+    """The largest output minus the second largest; which they are is decided at the input.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> rc.targets.Contrast()
+    Contrast()
+    """
+
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
+        """One number a sample; ValueError if there is only one output."""
+        if len(model.outputs) < 2:
+            raise ValueError("target: Contrast needs at least two outputs; the model has one")
+
+        def values(outputs: Tensor, fixed: Tensor | None) -> Tensor:
+            pair = _scores(outputs, False, fixed)
+            return pair[..., :1] - pair[..., 1:]
+
+        return BoundTarget(
+            None, model.output_units, values, lambda outputs, sample: _largest(outputs, 2)
+        )
+
+
+@dataclass(frozen=True)
+class Entropy(Target):
+    """Entropy of the softmax of the outputs, in nats.
+
+    A unit that makes the network surer *lowers* it, with a negative contribution.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> rc.targets.Entropy()
+    Entropy()
+    """
+
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
+        """One number a sample."""
+
+        def values(outputs: Tensor, fixed: Tensor | None) -> Tensor:
+            logs = outputs.log_softmax(-1)
+            return -(logs.exp() * logs).sum(-1, keepdim=True)
+
+        return BoundTarget(None, "1", values)
+
+
+@dataclass(frozen=True)
+class Surprisal(Target):
+    """How unusual the outputs are together: half their squared Mahalanobis distance, in nats.
+
+    S = 1/2 (y - mu)' Sigma^-1 (y - mu), with the mean mu and the covariance Sigma of the model's
+    outputs to reference data: up to a constant, minus the log of a Gaussian density.
+
+    Parameters
+    ----------
+    reference : DataArray, array or tensor, optional
+        Data that mean and covariance are taken from; by default those to be decomposed.
+    regularization : float
+        Added to the diagonal of Sigma, as a share of its mean variance: with silent or redundant
+        cells it cannot be inverted.
+
+    References
+    ----------
+    Melander et al., ICLR 2026, arXiv 2603.06557.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> rc.targets.Surprisal()
+    Surprisal(reference=None, regularization=0.001)
+    """
+
+    reference: Any = field(default=None, compare=False)
+    regularization: float = 1e-3
+
+    def __post_init__(self) -> None:
+        require_at_least(self.regularization, 0, "regularization")
+
+    def __repr__(self) -> str:
+        given = self.reference
+        shown = None if given is None else f"<{type(given).__name__} {tuple(np.shape(given))}>"
+        return f"Surprisal(reference={shown}, regularization={self.regularization})"
+
+    def bind(self, model: Model, samples: Samples) -> BoundTarget:
+        """Run the model on the reference; ValueError if its outputs do not vary."""
+        reference = samples if self.reference is None else model.samples(self.reference)
+        n, total = 0, torch.zeros(len(model.outputs), dtype=torch.float64)
+        products = torch.zeros(len(model.outputs), len(model.outputs), dtype=torch.float64)
+        shift: Tensor | None = None  # of the first sample, for the rounding of large means
+        with frozen(model.network), torch.no_grad():
+            for batch in reference.batches(BATCH_SIZE):
+                outputs = model.network(batch.inputs).double().cpu()
+                shift = outputs[0] if shift is None else shift
+                outputs = outputs - shift
+                n += len(outputs)
+                total += outputs.sum(0)
+                products += outputs.T @ outputs
+        if shift is None or n < 2:
+            raise ValueError("target: the reference has fewer than two samples; give more data")
+        mean = total / n
+        covariance = products / n - mean[:, None] * mean
+        variance = float(covariance.diagonal().mean())
+        if not variance > 0:
+            raise ValueError(
+                "target: the model's outputs do not vary over the reference, so that no surprisal "
+                "is defined; give other reference data"
+            )
+        covariance += self.regularization * variance * torch.eye(len(mean), dtype=torch.float64)
+        try:
+            factor = torch.linalg.cholesky(covariance)
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"target: the covariance of the {len(mean)} outputs over {n} samples cannot be "
+                "inverted; give more reference data or a larger regularization"
+            ) from error
+        whitening = torch.linalg.inv(factor).T.to(model.device, model.dtype)
+        centre = (mean + shift).to(model.device, model.dtype)
+
+        def values(outputs: Tensor, fixed: Tensor | None) -> Tensor:
+            return 0.5 * ((outputs - centre) @ whitening).square().sum(-1, keepdim=True)
+
+        return BoundTarget(None, "1", values)
+
+
+def _columns(names: Sequence[Any], model: Model) -> list[int]:
+    """Places of outputs by name."""
+    places = {str(name): i for i, name in enumerate(model.outputs)}
+    for name in names:
+        if str(name) not in places:
+            raise ValueError(
+                f"target: no {model.output_dim} {name!r}; {nearest_names(name, model.outputs)}"
+            )
+    return [places[str(name)] for name in names]
+
+
+def _largest(outputs: Tensor, k: int) -> Tensor:
+    return outputs.topk(k, dim=-1).indices
+
+
+def _scores(outputs: Tensor, softmax: bool, columns: Tensor | None) -> Tensor:
+    """Take outputs (or probabilities) of the chosen columns (sample, k), at every point."""
+    if columns is None:
+        raise ValueError("the target's outputs are to be chosen at the input first")
+    scored = outputs.softmax(-1) if softmax else outputs
+    return scored.gather(-1, columns.expand(*scored.shape[:-1], columns.shape[-1]))
+
+
+def described(target: Target) -> str:
+    """Say what a target is in one line; long arrays by their shape."""
+    if isinstance(target, PerSample):
+        labels = np.asarray(getattr(target.labels, "values", target.labels))
+        if labels.size > 20:
+            return f"PerSample(labels=<{labels.size} labels>, softmax={target.softmax})"
+    return repr(target)
+
+
+__all__ = [
+    "Contrast",
+    "Entropy",
+    "Output",
+    "PerSample",
+    "Sum",
+    "Surprisal",
+    "Target",
+    "TopK",
+]

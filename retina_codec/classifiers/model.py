@@ -30,10 +30,11 @@ class ImageSamples:
     def __len__(self) -> int:
         return len(self._images)
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Give at most `size` images at a time."""
-        for start in range(0, len(self), size):
-            index = slice(start, min(start + size, len(self)))
+        stop = len(self) if stop is None else stop
+        for first in range(start, stop, size):
+            index = slice(first, min(first + size, stop))
             yield Batch(index, self._inputs(index))
 
     def _inputs(self, index: slice) -> Tensor:

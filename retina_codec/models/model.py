@@ -59,11 +59,37 @@ class LayerGeometry:
 
 
 @dataclass(frozen=True)
+class UnitLayout:
+    """What the dims of a layer's output are, after the sample.
+
+    `dims` names them: ``"channel"``, ``"lag"``, ``"y"``, ``"x"`` or ``"token"``. Tokens are kept
+    as they are, unless `grid`, (y, x), says that they are patches of the input, row by row, after
+    `class_tokens` that stand for the whole.
+    """
+
+    dims: tuple[str, ...]
+    grid: tuple[int, int] | None = None
+    class_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Batch:
-    """A stretch of samples: their indices in the result, and the network input that gives them."""
+    """A stretch of samples: their indices in the result, and the network input that gives them.
+
+    The inputs are one segment of frames, of which each sample sees `history`; or, where `history`
+    is None, one input a sample.
+    """
 
     index: slice
     inputs: Tensor
+    history: int | None = None
+
+    def select(self, chosen: Tensor) -> Tensor:
+        """Network inputs of some of the samples (their indices in the batch), in that order."""
+        if self.history is None:
+            return self.inputs[chosen]
+        windows = self.inputs[0].unfold(0, self.history, 1)
+        return windows[chosen].movedim(-1, 1)
 
 
 class Samples(Protocol):
@@ -75,8 +101,8 @@ class Samples(Protocol):
         """Return the number of samples."""
         ...
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Give network inputs for at most `size` samples at a time, in order."""
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Give network inputs for at most `size` of the samples [start, stop), in order."""
         ...
 
     def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:
@@ -103,6 +129,12 @@ class Model:
         Units of the outputs.
     exclusive_outputs : bool
         Whether one output is the answer (categories of a classifier) or each is one (cells).
+
+    Attributes
+    ----------
+    layouts : dict of str to UnitLayout
+        The dims of layers that are not (sample, channel), (sample, channel, y, x) or
+        (sample, channel, lag, y, x).
     """
 
     def __init__(
@@ -131,6 +163,7 @@ class Model:
         self.default_layers = tuple(self.layers if default_layers is None else default_layers)
         self.output_units = output_units
         self.exclusive_outputs = exclusive_outputs
+        self.layouts: dict[str, UnitLayout] = {}
 
     def __repr__(self) -> str:
         return (
@@ -265,21 +298,26 @@ class MovieSamples:
         frames = torch.from_numpy(values).to(model.device, model.dtype)
         return ((frames - model.mean) / model.sd)[None]
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Give segments that cover at most `size` samples, none across a block's edge.
 
         A lazy movie is read as the batches go, each of its chunks once.
         """
         reader = FrameReader(self._movie)
         past = self._model.history - 1
-        done = 0
+        stop = self._n if stop is None else stop
+        before = 0  # samples of earlier runs
         for run in self._runs:
-            for start in range(run.start + past, run.stop, size):
-                stop = min(start + size, run.stop)
-                index = slice(done, done + stop - start)
-                frames = self._normalised(reader.read(start - past, stop), start - past)
-                yield Batch(index, frames)
-                done = index.stop
+            n = run.stop - run.start - past
+            for first in range(max(start - before, 0), min(stop - before, n), size):
+                last = min(first + size, stop - before, n)
+                frames = reader.read(run.start + first, run.start + last + past)
+                yield Batch(
+                    slice(before + first, before + last),
+                    self._normalised(frames, run.start + first),
+                    self._model.history,
+                )
+            before += n
 
     def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:
         """Channel names, and receptive-field centres in the movie's own coordinates."""

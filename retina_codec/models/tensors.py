@@ -28,12 +28,12 @@ class TensorSamples:
     def __len__(self) -> int:
         return len(self._inputs)
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Give slices of the tensor."""
-        for start in range(0, len(self), size):
-            stop = min(start + size, len(self))
-            inputs = self._inputs[start:stop].to(self._model.device, self._model.dtype)
-            yield Batch(slice(start, stop), inputs)
+        stop = len(self) if stop is None else stop
+        for first in range(start, stop, size):
+            index = slice(first, min(first + size, stop))
+            yield Batch(index, self._inputs[index].to(self._model.device, self._model.dtype))
 
     def layer_coords(self, layer: str, shape: tuple[int, ...]) -> dict[str, xr.DataArray]:
         """Give indices: geometry does not say where the units of an unknown network look."""
@@ -54,10 +54,19 @@ class TensorModel(Model):
         The network.
     example : array or tensor
         Inputs, of which the first tells the number of outputs.
+    sample_dim, output_dim : str
+        Names of those dims; of a DataArray, the first dim is the sample's.
     """
 
-    def __init__(self, network: nn.Module, example: Any) -> None:
-        super().__init__(network, sample_dim="sample", output_dim="output", outputs=[])
+    def __init__(
+        self,
+        network: nn.Module,
+        example: Any,
+        *,
+        sample_dim: str = "sample",
+        output_dim: str = "output",
+    ) -> None:
+        super().__init__(network, sample_dim=sample_dim, output_dim=output_dim, outputs=[])
         with frozen(network), torch.no_grad():
             outputs = network(self._tensor(example)[:1].to(self.device, self.dtype))
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:

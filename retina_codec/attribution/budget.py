@@ -1,0 +1,50 @@
+"""How many samples, and points of the path, go through the network at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retina_codec.attribution.path import Path
+
+# Bytes that a pass may take, unless told.
+MEMORY_BUDGET = 2**30
+# More samples in a pass gain nothing on a CPU; a GPU is filled by points of the path as well.
+MOST_SAMPLES = 256
+
+
+def bytes_of_sample(path: Path, n_targets: int) -> int:
+    """Estimate the bytes that one sample takes while a path is walked, at one point in a pass.
+
+    What autograd keeps is counted; two passes are held at a time, and per layer the sums and one
+    gradient for every target.
+    """
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        nodes = path.evaluate((1.0,))
+    n = nodes.targets.shape[1]
+    weights = sum(p.untyped_storage().nbytes() for p in path.question.network.parameters())
+    graph = max(0, sum(kept.values()) - weights)
+    layers = sum(a.numel() * a.element_size() for a in nodes.layers.values())
+    ends = sum(end.numel() * end.element_size() for _, end in path.ends.values())
+    inputs = path.inputs.numel() * path.inputs.element_size()
+    widest = max(a.numel() * a.element_size() for a in nodes.layers.values())
+    total = 2 * graph + 4 * layers + n_targets * (layers + widest) + 3 * ends + 2 * inputs
+    return -(-total // n)
+
+
+def passes(
+    n_samples: int, per_sample: int, budget: float, *, device: torch.device
+) -> tuple[int, int]:
+    """Choose samples of a batch, and points of its path in one pass, that fit the budget."""
+    fitting = max(1, int(budget // max(1, per_sample)))
+    batch = min(fitting, MOST_SAMPLES, max(1, n_samples))
+    if device.type == "cpu" and batch >= 8:
+        return batch, 1
+    return batch, max(1, min(fitting // batch, MOST_SAMPLES // batch))
