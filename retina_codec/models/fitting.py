@@ -13,8 +13,7 @@ from retina_codec._common.checks import require_dims, require_finite
 from retina_codec._common.time import bin_width_of
 from retina_codec.models.reading import FrameReader
 
-# Bytes of float32 frames read at a time, and numbers of them held in double precision (8 MB).
-READ_BYTES = 16 * 2**20
+# Numbers that are held in double precision at a time (8 MB).
 DOUBLE_NUMBERS = 2**20
 
 
@@ -57,7 +56,7 @@ def mean_and_sd(movie: xr.DataArray) -> tuple[float, float]:
     """
     if movie.size == 0:
         raise ValueError(f"stimulus is empty, of shape {movie.shape}; expected frames to train on")
-    reader = FrameReader(movie, READ_BYTES)
+    reader = FrameReader(movie)
     n_together = max(1, DOUBLE_NUMBERS * movie.shape[0] // movie.size)
     n, mean, squares = 0, 0.0, 0.0
     with np.errstate(invalid="ignore"):  # infinity is refused below
