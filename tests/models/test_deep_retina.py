@@ -9,9 +9,9 @@ from torch.nn import functional
 
 import retina_codec as rc
 from retina_codec._common.time import time_coordinate
+from retina_codec.models import deep_retina
 from retina_codec.models.bncnn import BNCNN
 from retina_codec.models.cnn2016 import CNN2016
-from retina_codec.models import deep_retina
 from retina_codec.models.retinotopic import Retinotopic
 from retina_codec.models.stacked import StackedBNCNN
 
