@@ -410,7 +410,8 @@ class GLM(SavedModel, RetinaModel):
         """
         dataset = training_node(node, "node")
         rate = self.predict(dataset["stimulus"], spike_count=dataset["spike_count"])
-        counts = dataset["spike_count"].sel(cell=self.outputs, time=rate["time"])
+        counts = self._matching_counts(dataset["stimulus"], dataset["spike_count"])
+        counts = counts.sel(time=rate["time"])
         observed = counts.transpose(*rate.dims).values.reshape(-1, len(self.outputs))
         expected = rate.values.astype(np.float64).reshape(observed.shape) * self.bin_width
         mean = observed.mean(0)
