@@ -296,7 +296,7 @@ class CoreReadout(SavedModel, RetinaModel):
         return self._parts.core
 
     def readout_penalty(self, cells: Sequence[int] | None = None) -> Tensor:
-        """Give the readout's L1 penalty by cell: its sum over `cells` (all), divided by their number.
+        """Give the readout's L1 penalty, averaged over all cells or those of some numbers.
 
         Masks and feature weights count, places do not.
         """

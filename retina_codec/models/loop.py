@@ -381,7 +381,7 @@ def run_loop(
                 default_root_dir=room,
                 **_place(device, launcher),
             )
-            if loop.joint and isinstance(trainer.strategy, DDPStrategy):
+            if len(loop.sessions) > 1 and isinstance(trainer.strategy, DDPStrategy):
                 # A mini-batch is of one session: the readouts of the others have no gradient.
                 trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
             loop.settings["n_processes"] = trainer.world_size
@@ -431,9 +431,9 @@ def _require_whole_batch(session: Session) -> None:
     if segments.n_stretches < needed:
         each = f" in each of {segments.n_processes} processes" if segments.n_processes > 1 else ""
         raise ValueError(
-            f"{session.label} has {segments.n_stretches} stretches of {segments.length} frames with a whole "
-            f"history; a mini-batch takes n_segments={segments.n_segments}{each}: lower "
-            "n_segments or segment_length, or give more data"
+            f"{session.label} has {segments.n_stretches} stretches of {segments.length} frames "
+            f"with a whole history; a mini-batch takes n_segments={segments.n_segments}{each}: "
+            "lower n_segments or segment_length, or give more data"
         )
 
 

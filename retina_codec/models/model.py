@@ -414,9 +414,7 @@ class RetinaModel(Model):
         return samples
 
 
-def training_node(
-    recording: xr.DataTree | xr.Dataset, argument: str = "recording"
-) -> xr.Dataset:
+def training_node(recording: xr.DataTree | xr.Dataset, argument: str = "recording") -> xr.Dataset:
     """Return the node to train on: ``recording["train"]``, or what was given if it is one node.
 
     Raises

@@ -46,10 +46,11 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
     """Mini-batches of contiguous stretches in random order, with a new cut every epoch.
 
     Stretches share the transform of their frames, and cutting at a random offset keeps their
-    edges from always falling on the same frames. A movie larger than `budget` bytes is read in
-    regions of half of that, in random order, each once an epoch: stretches are then shuffled
-    within a region (by default 1 GB, divided by the recordings that are `sharing` it). Several processes (`process` of `n_processes`) see disjoint parts of each
-    mini-batch, of `n_segments` stretches each.
+    edges from always falling on the same frames. A movie larger than `budget` bytes (1 GB, divided
+    by the number of recordings that are `sharing` it) is read in regions of half of that, in
+    random order, each once an epoch: stretches are then shuffled within a region. Several
+    processes (`process` of `n_processes`) see disjoint parts of each mini-batch, of `n_segments`
+    stretches each.
     """
 
     def __init__(

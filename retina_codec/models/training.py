@@ -343,9 +343,7 @@ def train_sessions(
                 stacklevel=3,
             )
         sessions.append(
-            Session(
-                part.name or "", part.label, part.model, segments, part.validation, part.cells
-            )
+            Session(part.name or "", part.label, part.model, segments, part.validation, part.cells)
         )
     loop = TrainingLoop(
         network,
