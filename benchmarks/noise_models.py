@@ -7,7 +7,8 @@ that is chosen (architecture, training, seed) is chosen by the mean correlation 
 on validation stretches of the training part: contiguous blocks of running noise, and contiguous
 stretches of the first 80 % of the binary noise. The part that is reported (frozen noise, bins 44
 to 599; the last 20 % of the binary noise) is predicted once, by the networks that were chosen.
-Nothing is averaged over networks. One thread.
+No predictions are averaged over networks: what is reported of several is the mean of their scores.
+One thread; what it prints is Markdown.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Task:
     train: xr.Dataset
     validation: xr.Dataset
     test: xr.Dataset
+    validated_on: str
     history: int
     score: str  # that is reported
     configurations: list[Configuration]
@@ -68,6 +70,7 @@ def fullfield(folder: Path) -> Task:
         parts["train"].to_dataset().load(),
         parts["validation"].to_dataset().load(),
         recording["test"].to_dataset().load(),
+        "contiguous running blocks",
         45,
         "cc_norm",
         [
@@ -100,6 +103,7 @@ def binary(folder: Path) -> Task:
         parts["train"].to_dataset(),
         parts["validation"].to_dataset(),
         whole.isel(time=slice(115240 - (history - 1), None)),
+        "contiguous stretches of the first 80 %",
         history,
         "pearson_r",
         [
@@ -148,25 +152,54 @@ def trained(
 
 def search(task: Task) -> Configuration:
     """Try every configuration with one seed, and print how each did on the validation."""
-    print(f"  {'configuration':60s} validation r   epoch  seconds (of processor)")
+    print(
+        f"### {task.name}: search\n\nMean over cells of the correlation with single trials, on "
+        f"{task.validation.sizes['time']} bins of {task.validated_on}; seed 0.\n"
+    )
+    print("| configuration | validation r | best epoch | CPU seconds |\n|---|---|---|---|")
     means = []
     for configuration in task.configurations:
-        wall, cpu = time.perf_counter(), time.process_time()
+        cpu = time.process_time()
         _, r, epoch = trained(task, configuration, seed=0)
         means.append(r.mean())
         print(
-            f"  {configuration!s:60s} {r.mean():12.4f} {epoch:7d} "
-            f"{time.perf_counter() - wall:8.0f} ({time.process_time() - cpu:.0f})",
+            f"| {configuration} | {r.mean():.4f} | {epoch} | {time.process_time() - cpu:.0f} |",
             flush=True,
         )
     best = task.configurations[int(np.argmax(means))]
-    print(f"  chosen: {best}", flush=True)
+    print(f"\nChosen, as the highest of these: {best}.\n", flush=True)
     return best
 
 
-def interval(table: xr.Dataset, name: str, cell: int) -> str:
-    low, high = (float(table[f"{name}_{end}"][cell]) for end in ("low", "high"))
-    return f"{float(table[name][cell]):6.3f} [{low:6.3f} {high:6.3f}]"
+@dataclass(frozen=True)
+class Scored:
+    """A score (cell,), and what the bootstrap drew of it (draw, cell): of one or of several."""
+
+    value: np.ndarray
+    draws: np.ndarray
+
+    @classmethod
+    def mean_of(cls, tables: list[xr.Dataset], name: str) -> Scored:
+        """Mean of the scores of several networks, whose draws are of the same bins."""
+        return cls(
+            np.mean([table[name].values for table in tables], axis=0),
+            np.mean([table[f"{name}_draws"].transpose("draw", "cell") for table in tables], axis=0),
+        )
+
+    def __sub__(self, other: Scored) -> Scored:
+        return Scored(self.value - other.value, self.draws - other.draws)
+
+    def of_cell(self, cell: int) -> str:
+        """Value and 95 % interval of a cell."""
+        return bracketed(self.value[cell], *np.percentile(self.draws[:, cell], [2.5, 97.5]))
+
+    def mean(self) -> str:
+        """Value and 95 % interval of the mean over cells."""
+        return bracketed(self.value.mean(), *np.percentile(self.draws.mean(1), [2.5, 97.5]))
+
+
+def bracketed(value: float, low: float, high: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def report(task: Task, configuration: Configuration, n_seeds: int) -> None:
@@ -175,44 +208,69 @@ def report(task: Task, configuration: Configuration, n_seeds: int) -> None:
     baseline = rc.models.LN.from_spike_triggered_average(
         first, history=task.history, nonlinearity="histogram"
     )
+    movie = task.test["stimulus"]
+    # The same bins for every history.
+    bins = task.test["time"].values[whole_history(task.test, task.history)]
+    ln = rc.evaluate(baseline.predict(movie).sel(time=bins), task.test, keep_draws=True)
+    print(f"### {task.name}: {n_seeds} seeds\n")
+    print(f"| seed | validation r | test {task.score} | cells above LN (interval above 0) |")
+    print("|---|---|---|---|")
     tables, validation = [], []
     for seed in range(n_seeds):
         model, r, _ = trained(task, configuration, seed)
-        tables.append(rc.evaluate(model, task.test, baseline=baseline))
+        rate = model.predict(movie).sel(time=bins)
+        tables.append(rc.evaluate(rate, task.test, baseline=ln, keep_draws=True))
         validation.append(r.mean())
+        above = int((tables[-1][f"{task.score}_difference_low"] > 0).sum())
         print(
-            f"  seed {seed}: validation r {r.mean():.4f}, test {task.score} "
-            f"{float(tables[-1][task.score].mean()):.4f}, above LN in "
-            f"{int((tables[-1][f'{task.score}_difference_low'] > 0).sum())} of "
-            f"{len(r)} cells (interval above 0)",
+            f"| {seed} | {r.mean():.4f} | {float(tables[-1][task.score].mean()):.4f} | "
+            f"{above} of {len(r)} |",
             flush=True,
         )
-    values = np.stack([table[task.score].values for table in tables])
-    best = int(np.argmax(validation))
-    table = tables[best]
-    print(f"\n  {task.name}: {table.attrs['n_bins']} bins, {table.attrs['n_repeats']} repeats")
-    print(f"  {task.score}; the columns behind the mean are of seed {best}, the best on validation")
-    print("  cell     LN   mean (sd) of seeds   [95 %]               above LN [95 %]         "
-          "  null 95 %    p      ceiling [95 %]           r       FEV     deviance")  # fmt: skip
-    for i, cell in enumerate(table["cell"].values):
-        print(
-            f"  {cell:5s} {float(table[f'{task.score}_baseline'][i]):6.3f} "
-            f"  {values[:, i].mean():.3f} ({values[:, i].std(ddof=1):.3f}) "
-            f"  {interval(table, task.score, i)}  "
-            f"{interval(table, f'{task.score}_difference', i)}  "
-            f"{float(table[f'{task.score}_null_high'][i]):7.3f}  "
-            f"{float(table['p_value'][i]):.4f}  {interval(table, 'cc_max', i)}  "
-            f"{float(table['pearson_r'][i]):.3f}   {float(table['fev'][i]):6.3f}  "
-            f"{float(table['deviance_explained'][i]):6.3f}"
-        )
-    ln = float(table[f"{task.score}_baseline"].mean())
-    means = values.mean(1)
+    each = np.stack([table[task.score].values for table in tables])  # (seed, cell)
+    of_ln, of_cnn = Scored.mean_of([ln], task.score), Scored.mean_of(tables, task.score)
+    above_ln = of_cnn - of_ln
+    sizes = ln.attrs["n_bins"], ln.attrs["n_repeats"]
     print(
-        f"  mean over cells: LN {ln:.4f}; {n_seeds} seeds {means.mean():.4f} "
-        f"(sd {means.std(ddof=1):.4f}; {means.min():.4f} to {means.max():.4f}); "
-        f"seed {best}: {means[best]:.4f}\n",
-        flush=True,
+        f"\n### {task.name}: {task.score}\n\n{sizes[0]} bins, {sizes[1]} repeats. BN-CNN: mean of "
+        f"the scores of {n_seeds} networks. Brackets: 95 % of a moving-block bootstrap over time, "
+        "the same draws for all; those of cc_max are the jackknife over repeats. Null: predictions "
+        "shifted in time, mean and 95 % quantile.\n"
     )
+    print(
+        "| cell | LN | BN-CNN | sd over seeds | BN-CNN - LN | null | p | ceiling cc_max |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+
+    def mean_over_seeds(name: str) -> np.ndarray:
+        return np.mean([table[name].values for table in tables], axis=0)
+
+    null, null_high = (mean_over_seeds(f"{task.score}_null{end}") for end in ("", "_high"))
+    p = np.max([table["p_value"].values for table in tables], axis=0)
+    ceiling = [ln[f"cc_max{end}"].values for end in ("", "_low", "_high")]
+    for i, cell in enumerate(ln["cell"].values):
+        print(
+            f"| {cell} | {of_ln.of_cell(i)} | {of_cnn.of_cell(i)} | {each[:, i].std(ddof=1):.4f} | "
+            f"{above_ln.of_cell(i)} | {null[i]:.3f}, {null_high[i]:.3f} | {p[i]:.4f} | "
+            f"{bracketed(*(end[i] for end in ceiling))} |"
+        )
+    means = each.mean(1)
+    print(
+        f"| mean | {of_ln.mean()} | {of_cnn.mean()} | {means.std(ddof=1):.4f} | "
+        f"{above_ln.mean()} | {null.mean():.3f} | | |"
+    )
+    best = int(np.argmax(validation))
+    print(
+        f"\nMean over cells: {means.mean():.4f}, sd over seeds {means.std(ddof=1):.4f} "
+        f"({means.min():.4f} to {means.max():.4f}); seed {best}, the best on the validation: "
+        f"{means[best]:.4f}.\n"
+    )
+    print("| other scores, mean over cells | LN | BN-CNN |\n|---|---|---|")
+    for name in ("pearson_r", "cc_norm", "fev", "deviance_explained"):
+        if name != task.score:
+            one, several = Scored.mean_of([ln], name), Scored.mean_of(tables, name)
+            print(f"| {name} | {one.mean()} | {several.mean()} |")
+    print(flush=True)
 
 
 def main() -> None:
@@ -227,7 +285,6 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in arguments.tasks or TASKS:
         task = TASKS[name](Path(folder))
-        print(f"{task.name}: search on {task.validation.sizes['time']} validation bins")
         report(task, search(task), arguments.seeds)
 
 

@@ -69,6 +69,24 @@ def bin_width_of(data: xr.DataArray | xr.Dataset, argument: str = "data") -> flo
     return width
 
 
+def require_time_forward(data: xr.DataArray | xr.Dataset, argument: str) -> None:
+    """Raise ValueError unless each bin, across blocks too, starts after the one before.
+
+    For what finds bins by their time: labels, predictions of two models, a recording's counts.
+    """
+    if "time" not in data.coords:
+        return  # `bin_width_of` says what is missing
+    onsets = data["time"].values
+    back = np.flatnonzero(~(np.diff(onsets) > 0))
+    if back.size:
+        frame = int(back[0])
+        raise ValueError(
+            f"{argument}: time goes back after bin {frame} ({onsets[frame]:g} to "
+            f"{onsets[frame + 1]:g} s), so that bins cannot be told from each other by it; lay "
+            "the blocks end to end with .assign_coords(time=...), keeping its attrs"
+        )
+
+
 def runs_of(data: xr.DataArray | xr.Dataset) -> list[slice]:
     """Contiguous runs along `time`, as index slices in order; one run if there is no `block`."""
     n = data.sizes["time"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,19 @@ def describe_model(model: RetinaModel) -> dict[str, Any]:
         # Strides, noise and the like, which no weight shows.
         "layers": {name: str(module) for name, module in model.network.named_modules() if name},
     }
+
+
+def describe_models(models: Mapping[str, RetinaModel]) -> dict[str, Any]:
+    """Say all that the weights of several models with one core must fit."""
+    whole: dict[str, Any] = {"architecture": "SharedCore", "sessions": list(models)}
+    for session, model in models.items():
+        for name, value in describe_model(model).items():
+            whole[f"{name} of {session!r}"] = (
+                {f"{key} of {session!r}": item for key, item in value.items()}
+                if isinstance(value, dict)
+                else value
+            )
+    return whole
 
 
 def checkpoint_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -147,10 +161,17 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 
 def require_same_run(
-    path: Path, state: dict[str, Any], model: RetinaModel, settings: dict[str, Any], data: str
+    path: Path,
+    state: dict[str, Any],
+    description: dict[str, Any],
+    settings: dict[str, Any],
+    data: str,
 ) -> None:
-    """Raise ValueError that says what differs, if a checkpoint is of another run."""
-    what = _difference(state["model"], describe_model(model))
+    """Raise ValueError that says what differs, if a checkpoint is of another run.
+
+    `description` is that of the model, or of several.
+    """
+    what = _difference(state["model"], description)
     if what:
         raise ValueError(
             f"resume: {path} is a checkpoint of another model: {what}; make the model with the "

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +14,34 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from retina_codec.models.convolution_parts import Route, Sizes, Stretch
+
+# What cuDNN may do is one setting for all threads, and a backward pass has threads of its own.
+_SETTING = threading.RLock()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Let cuDNN convolve float32 in float32, for as long as this lasts.
+
+    PyTorch lets it use TF32 by default, whose mantissa has 10 bits, but lets no matrix product:
+    the routes would differ by 1e-3. It holds for what is called inside, and not for a backward
+    pass that autograd runs later: only what is differentiated by itself, as the routes are, may
+    use it.
+    """
+    # Setting the older name beside the newer one makes PyTorch refuse to read either.
+    settings: Any = getattr(torch.backends.cudnn, "conv", None)
+    name, full = ("allow_tf32", False) if settings is None else ("fp32_precision", "ieee")
+    settings = torch.backends.cudnn if settings is None else settings
+    with _SETTING:
+        before = getattr(settings, name)
+        if before == full:
+            yield
+            return
+        setattr(settings, name, full)
+        try:
+            yield
+        finally:
+            setattr(settings, name, before)
 
 
 class Frames(Route):
@@ -136,7 +168,10 @@ class Direct(Windows):
         output = movie.new_empty(s.segments, s.outputs, *s.output[1:])
         for part in self.stretches(self._numbers(), movie.element_size()):
             here = output[part.segments, part.outputs]
-            here.copy_(functional.conv2d(self._planes(movie, part), flat).view_as(here))
+            planes = self._planes(movie, part)
+            with full_precision():
+                maps = functional.conv2d(planes, flat)
+            here.copy_(maps.view_as(here))
         return output.view(s.output)
 
     def to_movie(self, output: Tensor, weight: Tensor) -> Tensor:
@@ -148,7 +183,8 @@ class Direct(Windows):
             here = output[part.segments, part.outputs]
             n, length = here.shape[:2]
             shape = (n * length, s.history * s.colors, s.height, s.width)
-            windows = conv2d_input(shape, flat, here.flatten(0, 1))
+            with full_precision():
+                windows = conv2d_input(shape, flat, here.flatten(0, 1))
             _add_windows(movie, windows.view(n, length, -1), part, s)
         return movie
 
@@ -160,5 +196,6 @@ class Direct(Windows):
         flat = movie.new_zeros(shape)
         for part in self.stretches(self._numbers(), movie.element_size()):
             here = output[part.segments, part.outputs].flatten(0, 1)
-            flat += conv2d_weight(self._planes(movie, part), shape, here)
+            with full_precision():
+                flat += conv2d_weight(self._planes(movie, part), shape, here)
         return flat.view(s.weight)

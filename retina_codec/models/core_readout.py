@@ -295,6 +295,14 @@ class CoreReadout(SavedModel, RetinaModel):
         """The convolutions, which several models may share."""
         return self._parts.core
 
+    def readout_penalty(self, cells: Sequence[int] | None = None) -> Tensor:
+        """Give the readout's L1 penalty, averaged over all cells or those of some numbers.
+
+        Masks and feature weights count, places do not.
+        """
+        n = len(self.outputs) if cells is None else len(cells)
+        return self._parts.readout.penalty(cells) / n
+
     def share_core(self, core: SeparableCore) -> None:
         """Take over the core of another model, with its weights.
 

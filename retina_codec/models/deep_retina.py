@@ -19,7 +19,7 @@ from retina_codec.models.normalization import PUBLISHED_EPS, MapNorm
 from retina_codec.models.retinotopic import Retinotopic
 from retina_codec.models.stacked import StackedBNCNN
 
-RESPONSE_BINS = ("current", "next")
+RESPONSE_BINS = ("next", "current")
 # Share of a place without any weight: its logarithm is finite.
 NO_SHARE = 1e-30
 # Share of each batch in the running mean and variance, as trained.
@@ -36,7 +36,7 @@ def load_deep_retina(
     maps: Sequence[int] | None = None,
     places: Sequence[Sequence[float]] | None = None,
     final_eps: float = PUBLISHED_EPS,
-    response_bin: str = "current",
+    response_bin: str = "next",
 ) -> BNCNN | CNN2016 | StackedBNCNN | Retinotopic:
     """Load a network that was trained with torch-deep-retina.
 
@@ -67,11 +67,14 @@ def load_deep_retina(
     final_eps : float
         Added to the variance in the last batch norm: 1e-3 in all but the oldest versions (1e-5).
         The files do not say it.
-    response_bin : {"current", "next"}
-        Which bin a rate is labelled with: that of the window's last frame, or the one after it,
-        which is what these networks were trained to predict (a window of frames i to i + h - 1
-        was paired with the response in bin i + h). ``"next"`` adds a lag of zero weight, so that
-        the history is one frame longer; it is the one to use against a recording.
+    response_bin : {"next", "current"}
+        Which bin a rate is labelled with. ``"next"``: the one after the window's last frame, which
+        is what these networks were trained to predict. Their training data pair the window of
+        frames i to i + h - 1 with the response in bin i + h (`loadexpt` in `datas.py`: of
+        T frames `rolling_window` makes T - h windows, and the responses are ``resp[history:]``;
+        deep-retina's `loadexpt` does the same). It adds a lag of zero weight, so that the history
+        is one frame longer. ``"current"``: that of the window's last frame, with the history as in
+        the file; for networks that were trained so.
 
     Returns
     -------
@@ -104,8 +107,11 @@ def load_deep_retina(
     ...     "sequential.3.weight": torch.randn(2, 4, 3, 3),
     ...     "sequential.7.weight": torch.randn(1, 2 * 4 * 4),
     ... }
-    >>> load_deep_retina(weights, img_shape=(10, 8, 8), norm_stats=(0.0, 1.0))
+    >>> model = load_deep_retina(weights, img_shape=(10, 8, 8), norm_stats=(0.0, 1.0))
+    >>> model
     CNN2016(1 outputs along 'cell'; layers: relu1, relu2)
+    >>> model.history
+    11
     """
     require_choice(response_bin, RESPONSE_BINS, "response_bin")
     network = read_network(source)

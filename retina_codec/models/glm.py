@@ -224,7 +224,7 @@ class GLM(SavedModel, RetinaModel):
         design = _GLMDesign(model, node)
         unseen = None
         if validation is not None:
-            unseen_node = training_node(validation)
+            unseen_node = training_node(validation, "validation")
             require_single_trials(unseen_node, "validation", model.outputs)
             unseen = _GLMDesign(model, unseen_node, like=design)
         path = model._path
@@ -408,9 +408,10 @@ class GLM(SavedModel, RetinaModel):
             Over ``cell``: ``log_likelihood`` in nats per bin, and ``bits_per_spike`` above a
             constant rate, the node's own (NaN for a cell without spikes).
         """
-        dataset = training_node(node)
+        dataset = training_node(node, "node")
         rate = self.predict(dataset["stimulus"], spike_count=dataset["spike_count"])
-        counts = dataset["spike_count"].sel(cell=self.outputs, time=rate["time"])
+        counts = self._matching_counts(dataset["stimulus"], dataset["spike_count"])
+        counts = counts.sel(time=rate["time"])
         observed = counts.transpose(*rate.dims).values.reshape(-1, len(self.outputs))
         expected = rate.values.astype(np.float64).reshape(observed.shape) * self.bin_width
         mean = observed.mean(0)

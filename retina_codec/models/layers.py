@@ -89,9 +89,10 @@ class SpatialConvolution(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve planes (sample, channel, y, x)."""
         movie, weight = input[:, None], self.weight[:, None]
-        if cheapest(sizes_of(movie, weight)) != "fourier":
+        # On CUDA, what `Conv2d` does may be in TF32, and its backward pass too.
+        if not input.is_cuda and cheapest(sizes_of(movie, weight)) != "fourier":
             return super().forward(input)
-        output = correlate_movie(movie, weight, route="fourier")
+        output = correlate_movie(movie, weight)
         return output if self.bias is None else output + self.bias[:, None, None]
 
 

@@ -205,7 +205,7 @@ class LN(SavedModel, RetinaModel):
         and Discrete Ill-Posed Problems (SIAM 1998), section 6.3.
         """
         require_at_least(max_steps, 1, "max_steps")
-        node, unseen = training_node(recording), training_node(validation)
+        node, unseen = training_node(recording), training_node(validation, "validation")
         model = cls(**movie_settings(node), history=history)
         system = _Regression(model, node)
         check = _Regression(model, unseen)
@@ -304,7 +304,7 @@ class LN(SavedModel, RetinaModel):
         require_single_trials(node, "recording", model.outputs)
         unseen = None
         if validation is not None:
-            unseen_node = training_node(validation)
+            unseen_node = training_node(validation, "validation")
             require_single_trials(unseen_node, "validation", model.outputs)
             unseen = _PoissonDesign(model, unseen_node)
         design = _PoissonDesign(model, node)

@@ -1,8 +1,14 @@
-"""Lightning's loop around a retina model: imported only when something is trained."""
+"""Lightning's loop around retina models: imported only when something is trained.
+
+One model and its recording, or several models that share parameters and a recording for each: the
+same loop, with one session or several.
+"""
 
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import logging
 import os
 import signal
@@ -10,8 +16,9 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +26,8 @@ import lightning
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -27,7 +35,6 @@ from retina_codec._common.files import written_beside
 from retina_codec._common.progress import progress_counter
 from retina_codec.models.checkpoint_files import (
     checkpoint_files,
-    describe_model,
     epochs_in,
     find_checkpoint,
     read_checkpoint,
@@ -35,7 +42,8 @@ from retina_codec.models.checkpoint_files import (
     write_checkpoint,
 )
 from retina_codec.models.model import RetinaModel
-from retina_codec.models.segments import LOSSES, Segments
+from retina_codec.models.segments import LOSSES, JointSegments, Segments
+from retina_codec.models.weight_decay import parameter_groups
 
 # The plateau schedule: so many epochs without a better validation loss, then the rate times this.
 PLATEAU_EPOCHS = 3
@@ -43,40 +51,75 @@ PLATEAU_FACTOR = 0.5
 COLUMNS = ("train_loss", "validation_loss", "learning_rate", "seconds")
 
 
+@dataclass
+class Session:
+    """A model, what it is trained on and what it is scored on.
+
+    `cells` are those that the loss is over (None: all); `label` says in messages whose the data
+    are.
+    """
+
+    name: str
+    label: str
+    model: RetinaModel
+    segments: Segments
+    validation: xr.Dataset
+    cells: list[int] | None
+
+    def __post_init__(self) -> None:
+        samples = self.model.samples(self.validation["stimulus"])
+        counts = self.validation["spike_count"].sel(time=samples.coords["time"])
+        self._counts = torch.from_numpy(counts.transpose("time", "cell").values.astype(np.float32))
+
+    def loss(self, rate: Tensor, counts: Tensor, kind: str) -> Tensor:
+        """Loss of predicted rates (bin, cell) of the cells that count."""
+        return LOSSES[kind](self.scored(rate), self.scored(counts), self.model.bin_width)
+
+    def scored(self, values: Tensor) -> Tensor:
+        """Those of the cells that the loss is over."""
+        return values if self.cells is None else values[:, self.cells]
+
+    def validation_loss(self, kind: str) -> float:
+        """Loss of the validation part."""
+        predicted = self.model.predict(self.validation["stimulus"])
+        return float(self.loss(torch.from_numpy(predicted.values), self._counts, kind))
+
+
 class TrainingLoop(lightning.LightningModule):
     """Loss, optimiser, schedule and record of one training.
 
-    `cells` are those that the loss is over (None: all). `settings` are the arguments of the
-    training by name, plain values.
+    `network` holds the networks of all `sessions`. `description` says what the weights in a
+    checkpoint must fit, and `settings` are the arguments of the training by name, plain values.
+    `joint` trainings tell and record the losses of each session.
     """
 
     def __init__(
         self,
-        model: RetinaModel,
-        segments: Segments,
-        validation: xr.Dataset,
+        network: nn.Module,
+        sessions: Sequence[Session],
         *,
-        cells: list[int] | None,
+        joint: bool,
+        description: dict[str, Any],
         settings: dict[str, Any],
         log: str | os.PathLike[str] | None = None,
         progress: bool = False,
     ) -> None:
         super().__init__()
-        self.network = model.network
-        self._model = model
-        self.segments = segments
-        self._validation = validation
-        samples = model.samples(validation["stimulus"])
-        counts = validation["spike_count"].sel(time=samples.coords["time"])
-        self._counts = torch.from_numpy(counts.transpose("time", "cell").values.astype(np.float32))
-        self._cells = cells
+        self.network = network
+        self.sessions = {session.name: session for session in sessions}
+        self.joint = joint
+        self.segments = JointSegments(
+            {session.name: session.segments for session in sessions}, settings["seed"]
+        )
+        self.description = description
         self.settings = settings
-        self._sum = [0.0, 0]
+        self._sums = dict.fromkeys(self.sessions, (0.0, 0))
         self._started = 0.0
         self._rate = 0.0
         self._schedule: Any = None
         # State that a checkpoint gave, for the start of the loop.
         self._restored: dict[str, Any] | None = None
+        # Of each epoch: COLUMNS, and of a joint training the losses of each session.
         self.record: list[list[float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.folder: Path | None = None
@@ -87,6 +130,12 @@ class TrainingLoop(lightning.LightningModule):
         self._shown = progress
         self.spread = False
         self.bar: tqdm | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the numbers that are recorded after each epoch."""
+        each = [f"{name} of {session}" for name in COLUMNS[:2] for session in self.sessions]
+        return [*COLUMNS, *(each if self.joint else [])]
 
     @property
     def n_done(self) -> int:
@@ -119,26 +168,19 @@ class TrainingLoop(lightning.LightningModule):
             return
         with written_beside(self.log_file) as fresh:
             fresh.write_text(
-                f"epoch,{','.join(COLUMNS)}\n"
-                + "".join(_line(epoch, row) for epoch, row in enumerate(self.record))
+                _line(["epoch", *self.columns])
+                + "".join(_line([epoch, *row]) for epoch, row in enumerate(self.record))
             )
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> DataLoader[tuple[str, Tensor, Tensor]]:
         """Give this epoch's mini-batches."""
         return DataLoader(self.segments, batch_size=None)
 
     def configure_optimizers(self) -> Any:
         """Adam; weight decay on what multiplies inputs, not on offsets, gains and the like."""
         rate = self.settings["learning_rate"]
-        learning = [p for p in self.network.parameters() if p.requires_grad]
-        groups = [
-            {
-                "params": [p for p in learning if p.ndim > 1],
-                "weight_decay": self.settings["l2_weights"],
-            },
-            {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=rate)
+        groups = parameter_groups(self.network, self.settings["l2_weights"])
+        optimizer = torch.optim.Adam(groups, lr=rate)
         if self.settings["schedule"] == "one_cycle":
             self._schedule = torch.optim.lr_scheduler.OneCycleLR(
                 optimizer,
@@ -158,7 +200,7 @@ class TrainingLoop(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Take this process' part of the data and its random numbers."""
         rank, n_processes = self.global_rank, self.trainer.world_size
-        self.segments.process, self.segments.n_processes = rank, n_processes
+        self.segments.set_process(rank, n_processes)
         if self._restored is None:
             seed = self.settings["seed"]
             torch.manual_seed(seed if rank == 0 else _seed_of(seed, rank))
@@ -173,32 +215,34 @@ class TrainingLoop(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Tell the mini-batches which epoch they are cut for."""
         self.segments.epoch = self.n_done
-        self._sum = [0.0, 0]
+        self._sums = dict.fromkeys(self.sessions, (0.0, 0))
         self._started = time.perf_counter()
 
-    def _loss(self, rate: Tensor, counts: Tensor) -> Tensor:
-        loss = LOSSES[self.settings["loss"]]
-        return loss(rate, counts, self._model.bin_width)
-
-    def _scored(self, values: Tensor) -> Tensor:
-        return values if self._cells is None else values[:, self._cells]
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: tuple[str, Tensor, Tensor], batch_index: int) -> Tensor:
         """Return the loss of one mini-batch; refuse one that is not finite."""
-        frames, counts = batch
-        rate = self._scored(self.network(frames))
-        loss = self._loss(rate, self._scored(counts))
+        name, frames, counts = batch
+        session = self.sessions[name]
+        rate = session.model.network(frames)
+        loss = session.loss(rate, counts, self.settings["loss"])
         if not torch.isfinite(loss):
             raise ValueError(
-                f"the training loss is {loss.item()} in epoch {self.n_done}, mini-batch "
-                f"{batch_index}: lower learning_rate={self.settings['learning_rate']:g}, and "
-                f"check the stimulus for outliers; {self._kept}"
+                f"the training loss{self._of(name)} is {loss.item()} in epoch {self.n_done}, "
+                f"mini-batch {batch_index}: lower "
+                f"learning_rate={self.settings['learning_rate']:g}, and check the stimulus for "
+                f"outliers; {self._kept}"
             )
-        self._sum[0] += float(loss.detach()) * len(counts)
-        self._sum[1] += len(counts)
+        total, n = self._sums[name]
+        self._sums[name] = (total + float(loss.detach()) * len(counts), n + len(counts))
         if self.bar is not None:
             self.bar.update()
-        return loss + self.settings["l1_rate"] * rate.mean()
+        loss = loss + self.settings["l1_rate"] * session.scored(rate).mean()
+        if self.settings.get("l1_readout"):
+            readout: Any = session.model
+            loss = loss + self.settings["l1_readout"] * readout.readout_penalty(session.cells)
+        return loss
+
+    def _of(self, name: str) -> str:
+        return f" of {name!r}" if self.joint else ""
 
     @property
     def _kept(self) -> str:
@@ -216,21 +260,24 @@ class TrainingLoop(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Score the validation part, keep the weights if they are the best, write what is asked."""
-        loss = self._validate()
-        if not np.isfinite(loss):
-            raise ValueError(
-                f"the validation loss is {loss} after epoch {self.n_done}: lower "
-                f"learning_rate={self.settings['learning_rate']:g}, and check the validation "
-                f"stimulus for outliers; {self._kept}"
-            )
-        total = torch.tensor(self._sum, dtype=torch.float64)
+        losses = self._validate()
+        for name, value in zip(self.sessions, losses, strict=True):
+            if not np.isfinite(value):
+                raise ValueError(
+                    f"the validation loss{self._of(name)} is {value} after epoch {self.n_done}: "
+                    f"lower learning_rate={self.settings['learning_rate']:g}, and check the "
+                    f"validation stimulus for outliers; {self._kept}"
+                )
+        sums = torch.tensor(list(self._sums.values()), dtype=torch.float64)
         if self.trainer.world_size > 1:
-            total = self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
-        train_loss = float(total[0]) / max(1.0, float(total[1]))
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
+        train_losses = [total / max(1.0, n) for total, n in sums.tolist()]
+        loss = float(np.mean(losses))
         if self.best is None or loss < self.best[0]:
             self.best = (loss, copy.deepcopy(self.network.state_dict()))
         seconds = time.perf_counter() - self._started
-        self.record.append([train_loss, loss, self._rate, seconds])
+        each = [*train_losses, *losses] if self.joint else []
+        self.record.append([float(np.mean(train_losses)), loss, self._rate, seconds, *each])
         if self.settings["schedule"] == "plateau":
             self._schedule.step(loss)
         if self.is_over:
@@ -239,8 +286,8 @@ class TrainingLoop(lightning.LightningModule):
             self.bar.set_postfix(validation_loss=f"{loss:.4f}")
         self._write()
 
-    def _validate(self) -> float:
-        """Loss of the validation part, the same in all processes, with the first one's buffers."""
+    def _validate(self) -> list[float]:
+        """Losses of the validation parts, the same in all processes, with the first's buffers."""
         strategy = self.trainer.strategy
         if self.trainer.world_size > 1:
             # Batch norm has other running means in each process: the first one's are kept.
@@ -249,11 +296,11 @@ class TrainingLoop(lightning.LightningModule):
             with torch.no_grad():
                 for name, buffer in self.network.named_buffers():
                     buffer.copy_(chosen[name])
-        loss = 0.0
+        losses = [0.0] * len(self.sessions)
         if self.trainer.is_global_zero:
-            predicted = torch.from_numpy(self._model.predict(self._validation["stimulus"]).values)
-            loss = float(self._loss(self._scored(predicted), self._scored(self._counts)))
-        return float(strategy.broadcast(loss)) if self.trainer.world_size > 1 else loss
+            kind = self.settings["loss"]
+            losses = [session.validation_loss(kind) for session in self.sessions.values()]
+        return list(strategy.broadcast(losses)) if self.trainer.world_size > 1 else losses
 
     def _write(self) -> None:
         """Write the checkpoint, then the line of the log."""
@@ -263,7 +310,7 @@ class TrainingLoop(lightning.LightningModule):
         folder = self.folder or self.room
         if folder is not None and self.best is not None:
             state = {
-                "model": describe_model(self._model),
+                "model": self.description,
                 "data": self.data,
                 "settings": self.settings,
                 "record": self.record,
@@ -276,7 +323,7 @@ class TrainingLoop(lightning.LightningModule):
             write_checkpoint(folder, state)
         if self.log_file is not None:
             with self.log_file.open("a") as log:
-                log.write(_line(self.n_done - 1, self.record[-1]))
+                log.write(_line([self.n_done - 1, *self.record[-1]]))
 
     def _generators(self) -> list[dict[str, Tensor]]:
         """States of the random generators of each process."""
@@ -300,8 +347,10 @@ def _seed_of(seed: int, rank: int) -> int:
     return int(np.random.default_rng([seed, rank]).integers(2**62))
 
 
-def _line(epoch: int, row: list[float]) -> str:
-    return f"{epoch},{','.join(repr(float(value)) for value in row)}\n"
+def _line(values: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
 
 
 def run_loop(
@@ -317,7 +366,7 @@ def run_loop(
     `fingerprint` tells that of the data; `launcher` are the arguments of lightning.Trainer that
     say where it runs.
     """
-    network, device = loop.network, loop._model.device
+    network, device = loop.network, next(iter(loop.sessions.values())).model.device
     initial = copy.deepcopy(network.state_dict())
     with tempfile.TemporaryDirectory() as room, _nothing_left_behind(device, launcher):
         try:
@@ -332,9 +381,13 @@ def run_loop(
                 default_root_dir=room,
                 **_place(device, launcher),
             )
+            if len(loop.sessions) > 1 and isinstance(trainer.strategy, DDPStrategy):
+                # A mini-batch is of one session: the readouts of the others have no gradient.
+                trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
             loop.settings["n_processes"] = trainer.world_size
-            loop.segments.n_processes = trainer.world_size
-            _require_whole_batch(loop.segments)
+            loop.segments.set_process(0, trainer.world_size)
+            for session in loop.sessions.values():
+                _require_whole_batch(session)
             _find_checkpoints(loop, checkpoints, resume, fingerprint)
             loop.room = Path(room) if trainer.world_size > 1 else None
             if loop.is_over:
@@ -372,14 +425,15 @@ def _place(device: torch.device, launcher: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _require_whole_batch(segments: Segments) -> None:
+def _require_whole_batch(session: Session) -> None:
+    segments = session.segments
     needed = segments.n_segments * segments.n_processes
     if segments.n_stretches < needed:
         each = f" in each of {segments.n_processes} processes" if segments.n_processes > 1 else ""
         raise ValueError(
-            f"node has {segments.n_stretches} stretches of {segments.length} frames with a whole "
-            f"history; a mini-batch takes n_segments={segments.n_segments}{each}: lower "
-            "n_segments or segment_length, or give more data"
+            f"{session.label} has {segments.n_stretches} stretches of {segments.length} frames "
+            f"with a whole history; a mini-batch takes n_segments={segments.n_segments}{each}: "
+            "lower n_segments or segment_length, or give more data"
         )
 
 
@@ -409,7 +463,7 @@ def _find_checkpoints(
         loop.data = fingerprint()
     if file is not None:
         state = read_checkpoint(file)
-        require_same_run(file, state, loop._model, loop.settings, loop.data)
+        require_same_run(file, state, loop.description, loop.settings, loop.data)
         loop.restore(state)
     loop.folder = folder
 

@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from retina_codec._common.checks import magnitude, nearest_names, require_at_least, require_dims
 from retina_codec._common.progress import progress_bar
 from retina_codec._common.provenance import provenance
-from retina_codec._common.time import BIN_WIDTH_TOLERANCE, bin_width_of, runs_of, whole_history
+from retina_codec._common.time import (
+    BIN_WIDTH_TOLERANCE,
+    bin_width_of,
+    require_time_forward,
+    runs_of,
+    whole_history,
+)
 from retina_codec.models.reading import FrameReader
 
 # Samples in one forward pass, unless told: some tens of MB for the field's architectures.
@@ -446,13 +452,13 @@ class RetinaModel(Model):
         return samples
 
 
-def training_node(recording: xr.DataTree | xr.Dataset) -> xr.Dataset:
+def training_node(recording: xr.DataTree | xr.Dataset, argument: str = "recording") -> xr.Dataset:
     """Return the node to train on: ``recording["train"]``, or what was given if it is one node.
 
     Raises
     ------
     ValueError
-        If it has no stimulus or spike counts.
+        If it has no stimulus or spike counts, or its time goes back.
     """
     node: Any = recording
     if isinstance(recording, xr.DataTree) and "train" in recording.children:
@@ -461,7 +467,8 @@ def training_node(recording: xr.DataTree | xr.Dataset) -> xr.Dataset:
     missing = [name for name in ("stimulus", "spike_count") if name not in dataset]
     if missing:
         raise ValueError(
-            f"recording has no {' and no '.join(missing)}; expected a node with stimulus(time, "
+            f"{argument} has no {' and no '.join(missing)}; expected a node with stimulus(time, "
             "[color,] y, x) and spike_count(time, cell), or a tree with such a node 'train'"
         )
+    require_time_forward(dataset, argument)
     return dataset

@@ -79,6 +79,8 @@ class HistogramNonlinearity(nn.Module):
     Beyond the first and the last centre the rate stays what it is there.
     """
 
+    undecayed = ("counts",)
+
     def __init__(self, cells: int, bin_width: float) -> None:
         super().__init__()
         self.bin_width = bin_width

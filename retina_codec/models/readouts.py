@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ class GaussianReadout(nn.Module):
     x)): -1 is the first unit, 1 the last. ``log_sd`` is (cell,), of the same scale.
     """
 
+    # Decay would draw every cell to the middle.
+    undecayed = ("position", "log_sd")
+
     def __init__(
         self, channels: int, size: tuple[int, int], cells: int, *, initial_sd: float = 0.3
     ) -> None:
@@ -60,9 +64,9 @@ class GaussianReadout(nn.Module):
         )
         return torch.einsum("ncr,rc->nr", values[..., 0], self.features) + self.bias
 
-    def penalty(self) -> Tensor:
-        """Sum of the absolute feature weights."""
-        return self.features.abs().sum()
+    def penalty(self, cells: Sequence[int] | None = None) -> Tensor:
+        """Sum of the absolute feature weights, over all cells or some."""
+        return _of(cells, self.features).abs().sum()
 
     @torch.no_grad()
     def places(self) -> tuple[Tensor, Tensor]:
@@ -104,9 +108,10 @@ class FactorisedReadout(nn.Module):
         pooled = maps.flatten(2) @ self.mask.abs().flatten(1).T  # (sample, channel, cell)
         return torch.einsum("ncr,rc->nr", pooled, self.features) + self.bias
 
-    def penalty(self) -> Tensor:
-        """Sum over cells of the mask's sum times that of the absolute feature weights."""
-        return (self.mask.abs().sum((1, 2)) * self.features.abs().sum(1)).sum()
+    def penalty(self, cells: Sequence[int] | None = None) -> Tensor:
+        """Sum over cells (or some) of the mask's sum times that of the absolute feature weights."""
+        mask, features = _of(cells, self.mask), _of(cells, self.features)
+        return (mask.abs().sum((1, 2)) * features.abs().sum(1)).sum()
 
     @torch.no_grad()
     def places(self) -> tuple[Tensor, Tensor]:
@@ -121,6 +126,10 @@ class FactorisedReadout(nn.Module):
             means.append(mean)
             sds.append((share @ unit**2 - mean**2).clamp(min=0).sqrt())
         return torch.stack(means, 1), torch.stack(sds, 1)
+
+
+def _of(cells: Sequence[int] | None, values: Tensor) -> Tensor:
+    return values if cells is None else values[list(cells)]
 
 
 READOUTS: dict[str, type[GaussianReadout] | type[FactorisedReadout]] = {

@@ -41,6 +41,9 @@ class PlaceReadout(nn.Module):
         ``choice`` (cell, place) weighs all places of the map.
     """
 
+    # Decay would draw every cell to all places alike.
+    undecayed = ("choice",)
+
     def __init__(
         self, maps: Sequence[int], size: tuple[int, int], places: Sequence[int] | None = None
     ) -> None:

@@ -21,6 +21,9 @@ CHUNK_NUMBERS = 2**22
 CHUNK_BINS = 4096
 # Means over time held at a time (128 MB): rows x quantities, each repeat one of them, x cells.
 TOTAL_NUMBERS = 2**24
+# Expected counts below this are taken for it in logarithms: a spike where none was expected costs
+# 27.6 nats, not an infinite deviance.
+SMALLEST_EXPECTED = 1e-12
 # Variance, as a share of the mean square, that is rounding and nothing else.
 NEGLIGIBLE = 1e-12
 
@@ -147,7 +150,8 @@ def scores_of(recorded: Recorded, predicted: Predicted) -> dict[str, np.ndarray]
     - cc_norm = pearson_r / cc_max, cc_max = sqrt(SP / Var(R)), SP the signal power;
     - fev = 1 - (MSE - s2) / (Var - s2), MSE and Var of single repeats, s2 the mean over time of
       the variance across repeats (N - 1 degrees of freedom);
-    - deviance_explained = 1 - D(e) / D(mean count), D the Poisson deviance of single repeats.
+    - deviance_explained = 1 - D(e) / D(mean count), D the Poisson deviance of single repeats, in
+      whose logarithms e is at least `SMALLEST_EXPECTED`.
     """
     n = recorded.n_repeats
     variance = _variance(recorded.mean_square, recorded.mean)
@@ -216,4 +220,4 @@ def does_not_vary(values: np.ndarray) -> bool:
 
 def _log(values: np.ndarray) -> np.ndarray:
     """Logarithm that keeps ``0 * log 0`` at 0."""
-    return np.log(np.maximum(values, 1e-12))
+    return np.log(np.maximum(values, SMALLEST_EXPECTED))

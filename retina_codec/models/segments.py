@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -45,10 +46,11 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
     """Mini-batches of contiguous stretches in random order, with a new cut every epoch.
 
     Stretches share the transform of their frames, and cutting at a random offset keeps their
-    edges from always falling on the same frames. A movie larger than `budget` bytes is read in
-    regions of half of that, in random order, each once an epoch: stretches are then shuffled
-    within a region. Several processes (`process` of `n_processes`) see disjoint parts of each
-    mini-batch, of `n_segments` stretches each.
+    edges from always falling on the same frames. A movie larger than `budget` bytes (1 GB, divided
+    by the number of recordings that are `sharing` it) is read in regions of half of that, in
+    random order, each once an epoch: stretches are then shuffled within a region. Several
+    processes (`process` of `n_processes`) see disjoint parts of each mini-batch, of `n_segments`
+    stretches each.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
         seed: int,
         *,
         budget: int | None = None,
+        sharing: int = 1,
     ) -> None:
         self._movie = model.samples(node["stimulus"])
         counts = node["spike_count"].transpose("time", "cell").values.astype(np.float32)
@@ -73,11 +76,12 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
         self.n_left_out = node.sizes["time"] - sum(run.stop - run.start for run in used)
         self.n_segments = n_segments
         self.seed = seed
-        self.epoch = 0
+        # Passes of the data in an epoch that has several are cut anew.
+        self.epoch, self.cut = 0, 0
         self.process, self.n_processes = 0, 1
         n_frames = node.sizes["time"]
         size = math.prod(node["stimulus"].shape) // n_frames * model.dtype.itemsize
-        budget = MOVIE_BUDGET if budget is None else budget
+        budget = MOVIE_BUDGET // sharing if budget is None else budget
         self._whole: Tensor | None = None
         if n_frames * size <= budget:
             self._region = n_frames
@@ -112,8 +116,8 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
         return sum((run.stop - run.start - self.past) // self.length for run in self.runs)
 
     def starts(self) -> np.ndarray:
-        """First sample of each stretch of this epoch, in random order, region after region."""
-        rng = np.random.default_rng([self.seed, self.epoch])
+        """First sample of each stretch of this pass, in random order, region after region."""
+        rng = np.random.default_rng([self.seed, self.epoch, self.cut])
         cut = []
         for run in self.runs:
             spare = run.stop - run.start - self.past - self.length
@@ -137,6 +141,11 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         """Return the number of batches in an epoch at most."""
         return max(1, -(-(self.n_stretches // self.n_processes) // self.n_segments))
+
+    def n_batches(self) -> int:
+        """Count the batches of this pass."""
+        whole, rest = divmod(len(self.starts()), self.n_segments * self.n_processes)
+        return whole + (rest >= self.n_processes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         starts = self.starts()
@@ -162,6 +171,70 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
                     frames.append(held[t - self.past - offset : t + self.length - offset])
                 counts.append(self.counts[t : t + self.length])
             yield torch.stack(frames), torch.cat(counts)
+
+
+def joint_batches(
+    segments: Mapping[str, Segments], *, seed: int, epoch: int
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Give mini-batches of several recordings in random order, each of one recording.
+
+    Every recording gives as many as the longest one has in a pass: shorter ones are passed over
+    several times, with new cuts, so that the core and each readout learn at one pace.
+
+    Parameters
+    ----------
+    segments : mapping of str to Segments
+        Mini-batches by recording.
+    seed, epoch : int
+        The order is a function of both.
+
+    Yields
+    ------
+    tuple
+        Name, frames and counts of a mini-batch.
+    """
+    for of_one in segments.values():
+        of_one.epoch, of_one.cut = epoch, 0
+    n = max(of_one.n_batches() for of_one in segments.values())
+    batches = {name: _repeated(of_one, n) for name, of_one in segments.items()}
+    turns = np.repeat(np.arange(len(segments)), n)
+    names = list(segments)
+    for turn in np.random.default_rng([seed, epoch]).permutation(turns).tolist():
+        yield names[turn], *next(batches[names[turn]])
+
+
+def _repeated(segments: Segments, n: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give `n` mini-batches of one recording: passes over it, each with a new cut."""
+    given = 0
+    for cut in itertools.count():
+        segments.cut = cut
+        for batch in segments:
+            yield batch
+            given += 1
+            if given == n:
+                return
+
+
+class JointSegments(IterableDataset[tuple[str, Tensor, Tensor]]):
+    """What `joint_batches` gives, epoch after epoch."""
+
+    def __init__(self, segments: Mapping[str, Segments], seed: int) -> None:
+        self.segments = dict(segments)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_process(self, process: int, n_processes: int) -> None:
+        """Give one of several processes its part of each mini-batch."""
+        for segments in self.segments.values():
+            segments.process, segments.n_processes = process, n_processes
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch at most."""
+        return len(self.segments) * max(len(segments) for segments in self.segments.values())
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        # A generator: the epoch is that of the first batch, not of the making of the iterator.
+        yield from joint_batches(self.segments, seed=self.seed, epoch=self.epoch)
 
 
 def _frames_of_a_read(movie: xr.DataArray, most: int) -> int:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import xarray as xr
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
-from retina_codec._common.checks import nearest_names, require_at_least, require_count, require_dims
+from retina_codec._common.checks import nearest_names, require_at_least
 from retina_codec._common.files import written_beside
-from retina_codec._common.progress import progress_counter
-from retina_codec._common.provenance import provenance
 from retina_codec._common.version import __version__
-from retina_codec.models.model import training_node
+from retina_codec.models.checkpoint_files import describe_models
 from retina_codec.models.saving import load_model
-from retina_codec.models.segments import Segments, poisson_loss
-from retina_codec.recordings import split
+from retina_codec.models.segments import joint_batches as joint_batches
+from retina_codec.models.training import (
+    checked_settings,
+    history_of,
+    train_sessions,
+    training_parts,
+)
 
 if TYPE_CHECKING:
     from retina_codec.models.core_readout import CoreReadout
@@ -151,47 +152,6 @@ def _fingerprint(sessions: Mapping[str, CoreReadout]) -> str:
     return digest.hexdigest()[:16]
 
 
-def joint_batches(
-    segments: Mapping[str, Segments], *, seed: int, epoch: int
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Give mini-batches of several recordings in random order, each of one recording.
-
-    Every recording gives as many as the longest one has in a pass: shorter ones are passed over
-    several times, with new cuts, so that the core and each readout learn at one pace.
-
-    Parameters
-    ----------
-    segments : mapping of str to Segments
-        Mini-batches by recording.
-    seed, epoch : int
-        The order is a function of both.
-
-    Yields
-    ------
-    tuple
-        Name, frames and counts of a mini-batch.
-    """
-    n = max(len(of_one) for of_one in segments.values())
-    batches = {name: _repeated(of_one, n, epoch) for name, of_one in segments.items()}
-    turns = np.repeat(list(segments), n)
-    for name in np.random.default_rng([seed, epoch]).permutation(turns).tolist():
-        yield name, *next(batches[name])
-
-
-def _repeated(segments: Segments, n: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give `n` mini-batches of one recording: passes over it, each with a new cut."""
-    given = cut = 0
-    while given < n:
-        # No two epochs have a cut in common: an epoch makes at most n passes.
-        segments.epoch = epoch * n + cut
-        for batch in segments:
-            yield batch
-            given += 1
-            if given == n:
-                break
-        cut += 1
-
-
 def train_jointly(
     model: SharedCore,
     recordings: Mapping[str, xr.DataTree | xr.Dataset],
@@ -206,39 +166,66 @@ def train_jointly(
     l2_weights: float = 0.0,
     seed: int = 0,
     progress: bool = True,
+    loss: str = "poisson",
+    schedule: str = "one_cycle",
+    patience: int | None = None,
+    silent_cells: str = "error",
+    checkpoints: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | bool | None = None,
+    log: str | os.PathLike[str] | None = None,
+    accelerator: str | None = None,
+    devices: int | str | list[int] | None = None,
+    num_nodes: int = 1,
+    strategy: str = "auto",
 ) -> xr.Dataset:
     """Train models with a shared core on their recordings, together and in place.
 
-    As `retina_codec.train`, with mini-batches of one recording at a time in random order, equally
-    many of each (`joint_batches`); kept are the weights of the epoch with the lowest validation
-    loss, averaged over recordings.
+    The loop of `retina_codec.train`, with mini-batches of one recording at a time in random
+    order, equally many of each (`joint_batches`). The validation loss, which decides what is
+    kept, about the schedule and when to stop, is the mean over recordings.
 
     Parameters
     ----------
     model : SharedCore
-        Its weights change; it is left in evaluation mode.
+        Its weights change; it is left in evaluation mode, on the device it came on.
     recordings : mapping of str to xarray.DataTree or xarray.Dataset
-        A recording or node for each session, by its name.
+        A recording or node for each session, by its name. Movies that do not fit into their share
+        of 1 GB are read in regions.
     validation : mapping, optional
         The same for the validation; by default a tenth of each recording, as in
         `retina_codec.train`.
-    max_epochs, learning_rate, n_segments, segment_length, l1_rate, l2_weights, seed, progress
-        As in `retina_codec.train`.
+    max_epochs : int
+        Passes over the longest recording; shorter ones are passed over as often as it takes to
+        give as many mini-batches.
     l1_readout : float
         Weight of the readout's own penalty (sum of absolute weights), divided by the number of
         cells, added to the loss.
+    log : path, optional
+        CSV file as in `retina_codec.train`, whose losses are means over recordings, with further
+        columns for each recording's.
+    learning_rate, n_segments, segment_length, l1_rate, l2_weights, seed, progress, loss, schedule
+        As in `retina_codec.train`.
+    patience, silent_cells, checkpoints, resume, accelerator, devices, num_nodes, strategy
+        As in `retina_codec.train`.
 
     Returns
     -------
     xarray.Dataset
         ``train_loss`` and ``validation_loss`` (epoch, session), nats per bin and cell up to a
-        constant; attrs say which epoch was kept.
+        constant, or squared spikes; over ``epoch`` their means over sessions,
+        ``mean_train_loss`` and ``mean_validation_loss``, ``learning_rate`` of the last step and
+        ``seconds``; attrs say which epoch was kept (``best_epoch``).
 
     Raises
     ------
+    TypeError
+        If the model is no SharedCore, or recordings are not given by name.
     ValueError
-        If recordings and sessions differ in names or cells, the data do not fit a model, or the
-        loss is not finite (the model then keeps the weights of its best epoch).
+        If recordings and sessions differ in names or cells; and whatever `retina_codec.train`
+        refuses, for any session: data that do not fit, fewer stretches than a mini-batch takes, a
+        silent cell, a loss that is not finite, a checkpoint of another training.
+    FileNotFoundError, FileExistsError
+        As in `retina_codec.train`.
 
     Examples
     --------
@@ -254,126 +241,71 @@ def train_jointly(
     ...     )
     >>> model = rc.models.CoreReadout.for_recordings(recordings, history=5, channels=(2, 2))
     >>> history = train_jointly(model, recordings, max_epochs=1, progress=False)
-    >>> dict(history.sizes)
+    >>> dict(history.validation_loss.sizes)
     {'epoch': 1, 'session': 2}
     """
-    require_count(max_epochs, 1, "max_epochs")
-    require_count(n_segments, 1, "n_segments")
-    require_count(segment_length, 1, "segment_length")
-    require_at_least(l1_readout, 0, "l1_readout")
-    training, held_out = _parts(model, recordings, validation)
-    segments = {
-        name: Segments(model.session(name), node, n_segments, segment_length, seed)
-        for name, node in training.items()
-    }
-    device = next(iter(model.sessions.values())).device
-    optimizer = torch.optim.Adam(
-        model.network.parameters(), lr=learning_rate, weight_decay=l2_weights
-    )
-    n_steps = max_epochs * len(segments) * max(len(of_one) for of_one in segments.values())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=max(learning_rate, 1e-30), total_steps=n_steps
-    )
-    losses = np.full((max_epochs, 2, len(segments)), np.nan)
-    best: tuple[float, dict[str, Tensor]] | None = None
-    names = list(segments)
-    devices = [device.index or 0] if device.type == "cuda" else []
-    try:
-        with (
-            torch.random.fork_rng(devices=devices),
-            progress_counter(n_steps, "train", shown=progress) as bar,
-        ):
-            torch.manual_seed(seed)
-            for epoch in range(max_epochs):
-                model.network.train()
-                sums = dict.fromkeys(names, (0.0, 0))
-                for name, frames, counts in joint_batches(segments, seed=seed, epoch=epoch):
-                    session = model.session(name)
-                    rate = session.network(frames)
-                    loss = poisson_loss(rate, counts, session.bin_width)
-                    if not torch.isfinite(loss):
-                        raise ValueError(
-                            f"the training loss of {name!r} is {loss.item()} in epoch {epoch}: "
-                            f"lower learning_rate={learning_rate:g}, and check the stimulus for "
-                            "outliers"
-                        )
-                    readout: nn.Module = session.network.readout  # type: ignore[assignment]
-                    penalty = readout.penalty() / len(session.outputs)  # type: ignore[operator]
-                    total = loss + l1_rate * rate.mean() + l1_readout * penalty
-                    optimizer.zero_grad()
-                    total.backward()
-                    optimizer.step()
-                    schedule.step()
-                    done, n = sums[name]
-                    sums[name] = (done + float(loss.detach()) * len(counts), n + len(counts))
-                    bar.update()
-                losses[epoch, 0] = [sums[name][0] / max(1, sums[name][1]) for name in names]
-                losses[epoch, 1] = [_loss(model.session(name), held_out[name]) for name in names]
-                mean = float(losses[epoch, 1].mean())
-                if best is None or mean < best[0]:
-                    best = (mean, copy.deepcopy(model.network.state_dict()))
-    finally:
-        if best is not None:
-            model.network.load_state_dict(best[1])
-        model.network.eval()
-    units = {"units": "nat", "long_name": "Poisson loss per bin and cell, up to a constant"}
-    return xr.Dataset(
-        {
-            "train_loss": (("epoch", "session"), losses[:, 0], units),
-            "validation_loss": (("epoch", "session"), losses[:, 1], units),
-        },
-        coords={"epoch": np.arange(max_epochs), "session": names},
-        attrs={
-            "best_epoch": int(losses[:, 1].mean(1).argmin()),
-            "model_fingerprint": model.fingerprint,
-            **provenance(
-                max_epochs=max_epochs,
-                learning_rate=learning_rate,
-                n_segments=n_segments,
-                segment_length=segment_length,
-                l1_rate=l1_rate,
-                l1_readout=l1_readout,
-                l2_weights=l2_weights,
-                seed=seed,
-            ),
-        },
-    )
-
-
-def _parts(
-    model: SharedCore,
-    recordings: Mapping[str, xr.DataTree | xr.Dataset],
-    validation: Mapping[str, xr.DataTree | xr.Dataset] | None,
-) -> tuple[dict[str, xr.Dataset], dict[str, xr.Dataset]]:
-    """Nodes to train on and to score, by session, checked."""
+    if not isinstance(model, SharedCore):
+        raise TypeError(
+            f"model is a {type(model).__name__}; expected a SharedCore, such as "
+            "CoreReadout.for_recordings(recordings); a model of one recording is trained by "
+            "retina_codec.train"
+        )
     for argument, given in (("recordings", recordings), ("validation", validation)):
-        if given is not None and set(given) != set(model.sessions):
-            raise ValueError(
-                f"{argument} has {sorted(given)}; the model has the sessions "
-                f"{sorted(model.sessions)}"
-            )
-    training, held_out = {}, {}
-    for name, session in model.sessions.items():
-        node = training_node(recordings[name])
-        if validation is None:
-            parts = split(node, gap=session.history)
-            node, unseen = parts["train"].to_dataset(), parts["validation"].to_dataset()
-        else:
-            unseen = training_node(validation[name])
-        for part in (node, unseen):
-            require_dims(part["spike_count"], ("time", "cell"), f"{name}: spike_count")
-            cells = [str(cell) for cell in part["cell"].values]
-            if cells != session.outputs.tolist():
-                raise ValueError(
-                    f"{name} has the cells {cells}; its session has {session.outputs.tolist()}: "
-                    "select them with .sel(cell=...)"
-                )
-        training[name], held_out[name] = node, unseen
-    return training, held_out
+        if given is not None:
+            _require_sessions(model, given, argument)
+    settings = checked_settings(
+        model.network,
+        max_epochs=max_epochs,
+        learning_rate=learning_rate,
+        n_segments=n_segments,
+        segment_length=segment_length,
+        l1_rate=l1_rate,
+        l2_weights=l2_weights,
+        seed=seed,
+        loss=loss,
+        schedule=schedule,
+        patience=patience,
+        silent_cells=silent_cells,
+    )
+    require_at_least(l1_readout, 0, "l1_readout")
+    parts = [
+        training_parts(
+            session,
+            recordings[name],
+            None if validation is None else validation[name],
+            silent_cells=silent_cells,
+            name=name,
+        )
+        for name, session in model.sessions.items()
+    ]
+    loop = train_sessions(
+        model.network,
+        parts,
+        settings | {"l1_readout": float(l1_readout)},
+        description=describe_models(model.sessions),
+        progress=progress,
+        checkpoints=checkpoints,
+        resume=resume,
+        log=log,
+        launcher={
+            "accelerator": accelerator,
+            "devices": devices,
+            "num_nodes": num_nodes,
+            "strategy": strategy,
+        },
+    )
+    return history_of(loop, model.fingerprint)
 
 
-def _loss(session: CoreReadout, node: xr.Dataset) -> float:
-    predicted = session.predict(node["stimulus"])
-    counts = node["spike_count"].transpose("time", "cell").sel(time=predicted["time"])
-    observed = torch.from_numpy(counts.values.astype(np.float32))
-    return float(poisson_loss(torch.from_numpy(predicted.values), observed, session.bin_width))
+def _require_sessions(model: SharedCore, given: object, argument: str) -> None:
+    """Check that data are given for each session by its name."""
+    if not isinstance(given, Mapping) or isinstance(given, xr.Dataset | xr.DataTree):
+        raise TypeError(
+            f"{argument} is a {type(given).__name__}; expected recordings by name, "
+            f"{{name: recording}}, of the sessions {sorted(model.sessions)}"
+        )
+    if set(given) != set(model.sessions):
+        raise ValueError(
+            f"{argument} has {sorted(map(str, given))}; the model has the sessions "
+            f"{sorted(model.sessions)}"
+        )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from retina_codec.models.convolution import correlate_movie
 from retina_codec.models.layers import MovieConvolution, SpatialConvolution
 
 
@@ -36,9 +37,10 @@ def composed(kernels: Sequence[Tensor]) -> Tensor:
     whole = kernels[0]
     for kernel in kernels[1:]:
         # Correlating twice is correlating once with the two kernels' full convolution.
-        whole = functional.conv_transpose2d(
-            whole.transpose(0, 1), kernel.transpose(0, 1)
-        ).transpose(0, 1)
+        y, x = (size - 1 for size in kernel.shape[2:])
+        padded = functional.pad(whole.transpose(0, 1), (x, x, y, y))
+        flipped = kernel.flip(2, 3)
+        whole = correlate_movie(padded[:, None], flipped[:, None]).transpose(0, 1)
     return whole
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from torch import nn
 
 from retina_codec._common.checks import (
     require_at_least,
@@ -17,9 +21,13 @@ from retina_codec._common.checks import (
     require_finite,
 )
 from retina_codec._common.provenance import provenance
+from retina_codec.models.checkpoint_files import describe_model
 from retina_codec.models.model import MovieSamples, RetinaModel, training_node
 from retina_codec.models.segments import LOSSES, Segments, data_fingerprint
 from retina_codec.recordings import split
+
+if TYPE_CHECKING:
+    from retina_codec.models.loop import TrainingLoop
 
 SCHEDULES = ("one_cycle", "plateau", "constant")
 SILENT_CELLS = ("error", "keep", "drop")
@@ -84,7 +92,8 @@ def train(
         Weight of the mean predicted rate in Hz, added to the loss: L1 on activity.
     l2_weights : float
         Adam's weight decay: adds ``l2_weights / 2`` times the sum of squares to the loss. Only of
-        parameters with several dims: not of offsets, gains or batch norm.
+        weights, which have several dims: not of offsets, gains, batch norm, the places of a
+        readout or what else a module names in ``undecayed``.
     seed : int
         Of the order of the stretches and the noise in the network.
     progress : bool
@@ -118,8 +127,9 @@ def train(
         several processes each takes mini-batches of `n_segments` stretches of its own and the
         gradients are averaged: one process with so many times `n_segments`, but for batch norm
         (means over a process' own stretches; the first one's running means are kept) and noise.
-        ``strategy="ddp_fork"`` works in notebooks; plain ``"ddp"`` starts the script again in
-        each process.
+        Plain ``"ddp"`` starts the script again in each process. ``strategy="ddp_fork"`` works
+        in notebooks, but fails once this process has computed a gradient (an earlier training,
+        contributions): then give ``"ddp_spawn"``, or a fresh process.
 
     Returns
     -------
@@ -159,7 +169,63 @@ def train(
             f"model is a {type(model).__name__}; expected a retina model, such as "
             "BNCNN.for_recording(recording)"
         )
-    if not any(parameter.requires_grad for parameter in model.network.parameters()):
+    settings = checked_settings(
+        model.network,
+        max_epochs=max_epochs,
+        learning_rate=learning_rate,
+        n_segments=n_segments,
+        segment_length=segment_length,
+        l1_rate=l1_rate,
+        l2_weights=l2_weights,
+        seed=seed,
+        loss=loss,
+        schedule=schedule,
+        patience=patience,
+        silent_cells=silent_cells,
+    )
+    parts = training_parts(model, node, validation, silent_cells=silent_cells)
+    loop = train_sessions(
+        model.network,
+        [parts],
+        settings,
+        description=describe_model(model),
+        progress=progress,
+        checkpoints=checkpoints,
+        resume=resume,
+        log=log,
+        launcher={
+            "accelerator": accelerator,
+            "devices": devices,
+            "num_nodes": num_nodes,
+            "strategy": strategy,
+        },
+    )
+    return history_of(loop, model.fingerprint)
+
+
+def checked_settings(
+    network: nn.Module,
+    *,
+    max_epochs: int,
+    learning_rate: float,
+    n_segments: int,
+    segment_length: int,
+    l1_rate: float,
+    l2_weights: float,
+    seed: int,
+    loss: str,
+    schedule: str,
+    patience: int | None,
+    silent_cells: str,
+) -> dict[str, Any]:
+    """Check the arguments of a training, and that `network` can be trained.
+
+    Returns
+    -------
+    dict
+        The arguments as simple values, so that they can be compared with those in a checkpoint.
+    """
+    if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ValueError("model has no parameter to train")
     for name, value in (
         ("max_epochs", max_epochs),
@@ -177,17 +243,7 @@ def train(
     require_choice(loss, list(LOSSES), "loss")
     require_choice(schedule, SCHEDULES, "schedule")
     require_choice(silent_cells, SILENT_CELLS, "silent_cells")
-    dataset = training_node(node)
-    _require_counts(model, dataset, "node")
-    if validation is None:
-        parts = split(dataset, gap=model.history)
-        dataset, held_out = parts["train"].to_dataset(), parts["validation"].to_dataset()
-    else:
-        held_out = training_node(validation)
-        _require_counts(model, held_out, "validation")
-    samples, unseen = _samples(model, dataset, "node"), _samples(model, held_out, "validation")
-    # The simple values, so that they can be compared with those in a checkpoint.
-    settings: dict[str, Any] = {
+    return {
         "max_epochs": int(max_epochs),
         "learning_rate": float(learning_rate),
         "n_segments": int(n_segments),
@@ -200,65 +256,155 @@ def train(
         "patience": None if patience is None else int(patience),
         "silent_cells": silent_cells,
     }
-    # Importing lightning takes seconds, which nobody should wait for who does not train.
-    from retina_codec.models.loop import COLUMNS, TrainingLoop, run_loop
 
-    segments = Segments(model, dataset, n_segments, segment_length, int(seed))
-    if segments.n_left_out:
-        warnings.warn(
-            f"{segments.n_left_out} of {dataset.sizes['time']} frames are in blocks too short for "
-            f"a stretch of {segments.length} frames after a history of {model.history} and are not "
-            "trained on: give a smaller segment_length",
-            UserWarning,
-            stacklevel=2,
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """A model and its data, checked; `name` is None for the only one."""
+
+    name: str | None
+    label: str
+    model: RetinaModel
+    node: xr.Dataset
+    validation: xr.Dataset
+    cells: list[int] | None
+    samples: tuple[MovieSamples, MovieSamples]
+
+    def fingerprint(self) -> str:
+        """Tell the data from others."""
+        parts = zip(self.samples, (self.node, self.validation), strict=True)
+        return "".join(data_fingerprint(samples, node) for samples, node in parts)
+
+
+def training_parts(
+    model: RetinaModel,
+    node: xr.DataTree | xr.Dataset,
+    validation: xr.DataTree | xr.Dataset | None,
+    *,
+    silent_cells: str,
+    name: str | None = None,
+) -> TrainingParts:
+    """Check what a model is trained on and scored on.
+
+    `name` is that of one of several recordings; messages tell it.
+    """
+    label, other = "node", "validation"
+    if name is not None:
+        label, other = f"recordings: {name}", f"validation: {name}"
+    dataset = training_node(node, label)
+    owner = "the model" if name is None else "its session"
+    _require_counts(model, dataset, label, owner)
+    if validation is None:
+        parts = split(dataset, gap=model.history)
+        dataset, held_out = parts["train"].to_dataset(), parts["validation"].to_dataset()
+    else:
+        held_out = training_node(validation, other)
+        _require_counts(model, held_out, other, owner)
+    samples = _samples(model, dataset, label), _samples(model, held_out, other)
+    cells = _scored_cells(dataset, silent_cells, label)
+    return TrainingParts(name, label, model, dataset, held_out, cells, samples)
+
+
+def train_sessions(
+    network: nn.Module,
+    parts: Sequence[TrainingParts],
+    settings: dict[str, Any],
+    *,
+    description: dict[str, Any],
+    progress: bool,
+    checkpoints: str | os.PathLike[str] | None,
+    resume: str | os.PathLike[str] | bool | None,
+    log: str | os.PathLike[str] | None,
+    launcher: dict[str, Any],
+) -> TrainingLoop:
+    """Train models on their data, in one loop; `network` holds the networks of all.
+
+    `description` says what the weights in a checkpoint must fit.
+    """
+    # Importing lightning takes seconds, which nobody should wait for who does not train.
+    from retina_codec.models.loop import Session, TrainingLoop, run_loop
+
+    sessions = []
+    for part in parts:
+        segments = Segments(
+            part.model,
+            part.node,
+            settings["n_segments"],
+            settings["segment_length"],
+            settings["seed"],
+            sharing=len(parts),
+        )
+        if segments.n_left_out:
+            warnings.warn(
+                f"{part.label}: {segments.n_left_out} of {part.node.sizes['time']} frames are in "
+                f"blocks too short for a stretch of {segments.length} frames after a history of "
+                f"{part.model.history} and are not trained on: give a smaller segment_length",
+                UserWarning,
+                stacklevel=3,
+            )
+        sessions.append(
+            Session(part.name or "", part.label, part.model, segments, part.validation, part.cells)
         )
     loop = TrainingLoop(
-        model,
-        segments,
-        held_out,
-        cells=_scored_cells(dataset, silent_cells),
+        network,
+        sessions,
+        joint=parts[0].name is not None,
+        description=description,
         settings=settings,
         log=log,
         progress=progress,
     )
     run_loop(
         loop,
-        fingerprint=lambda: data_fingerprint(samples, dataset) + data_fingerprint(unseen, held_out),
+        fingerprint=lambda: _fingerprint(parts),
         checkpoints=checkpoints,
         resume=resume,
-        launcher={
-            "accelerator": accelerator,
-            "devices": devices,
-            "num_nodes": num_nodes,
-            "strategy": strategy,
-        },
+        launcher=launcher,
     )
-    rows = np.array(loop.record)
-    return xr.Dataset(
+    return loop
+
+
+def _fingerprint(parts: Sequence[TrainingParts]) -> str:
+    whole = "".join(part.fingerprint() for part in parts)
+    return whole if parts[0].name is None else hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def history_of(loop: TrainingLoop, fingerprint: str) -> xr.Dataset:
+    """Give the record of a training of a model, or of several (``fingerprint``), by epoch."""
+    columns = dict(zip(loop.columns, np.array(loop.record).T, strict=True))
+    history = xr.Dataset(
         {
-            name: (
-                "epoch",
-                rows[:, i],
-                {"units": "s" if name == "seconds" else "1", "long_name": LONG_NAMES[name]},
-            )
-            for i, name in enumerate(COLUMNS)
+            name: ("epoch", columns[name], {"units": "s" if name == "seconds" else "1"})
+            for name in LONG_NAMES
         },
-        coords={"epoch": np.arange(len(rows))},
+        coords={"epoch": np.arange(len(loop.record))},
         attrs={
             "best_epoch": loop.best_epoch,
-            "model_fingerprint": model.fingerprint,
+            "model_fingerprint": fingerprint,
             **provenance(**loop.settings),
         },
     )
+    for name, long_name in LONG_NAMES.items():
+        history[name].attrs["long_name"] = long_name
+    if not loop.joint:
+        return history
+    names = list(loop.sessions)
+    for name in ("train_loss", "validation_loss"):
+        mean = history[name].assign_attrs(long_name=f"{LONG_NAMES[name]}, mean over sessions")
+        each = np.stack([columns[f"{name} of {session}"] for session in names], axis=1)
+        history[f"mean_{name}"] = mean
+        history[name] = (("epoch", "session"), each, history[name].attrs)
+    return history.assign_coords(session=names)
 
 
-def _require_counts(model: RetinaModel, node: xr.Dataset, name: str) -> None:
+def _require_counts(model: RetinaModel, node: xr.Dataset, name: str, owner: str) -> None:
     """Check that a node has counts of the model's cells."""
     counts = require_dims(node["spike_count"], ("time", "cell"), f"{name}: spike_count")
-    if list(map(str, node["cell"].values)) != model.outputs.tolist():
+    cells = [str(cell) for cell in node["cell"].values]
+    if cells != model.outputs.tolist():
         raise ValueError(
-            f"{name} has the cells {list(node['cell'].values)}; the model has "
-            f"{model.outputs.tolist()}: select them with .sel(cell=model.outputs)"
+            f"{name} has the cells {cells}; {owner} has {model.outputs.tolist()}: select them "
+            "with .sel(cell=model.outputs)"
         )
     require_finite(counts, f"{name}: spike_count")
     if counts.size and float(counts.min()) < 0:
@@ -273,7 +419,7 @@ def _samples(model: RetinaModel, node: xr.Dataset, name: str) -> MovieSamples:
         raise ValueError(f"{name}: its stimulus does not fit the model: {error}") from error
 
 
-def _scored_cells(node: xr.Dataset, silent_cells: str) -> list[int] | None:
+def _scored_cells(node: xr.Dataset, silent_cells: str, label: str) -> list[int] | None:
     """Give the cells that the loss is over, None for all; refuse silent ones if that is asked."""
     silent = (node["spike_count"].sum("time") == 0).values
     if not silent.any() or silent_cells == "keep":
@@ -282,7 +428,7 @@ def _scored_cells(node: xr.Dataset, silent_cells: str) -> list[int] | None:
         return np.flatnonzero(~silent).tolist()
     names = ", ".join(str(cell) for cell in node["cell"].values[silent])
     raise ValueError(
-        f"node has no spike of the cells {names} in its training part: take them out of the "
+        f"{label} has no spike of the cells {names} in its training part: take them out of the "
         "recording and the model, or give silent_cells='keep' to train them to be silent or "
         "silent_cells='drop' to leave them out of the loss"
     )

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 import retina_codec as rc
 from retina_codec._common.time import time_coordinate
+from retina_codec.models import deep_retina
 from retina_codec.models.bncnn import BNCNN
 from retina_codec.models.cnn2016 import CNN2016
-from retina_codec.models.deep_retina import load_deep_retina
 from retina_codec.models.retinotopic import Retinotopic
 from retina_codec.models.stacked import StackedBNCNN
 
@@ -19,6 +19,11 @@ HISTORY, SIZE = 6, 16
 SHAPE = (HISTORY, SIZE, SIZE)
 STATS = {"mean": 51.5, "std": 12.25}
 EXACT = {"rtol": 1e-10, "atol": 1e-11}
+
+
+def load_deep_retina(source, **options):
+    """The network as it is in the file, without the lag that labels its rates."""
+    return deep_retina.load_deep_retina(source, **({"response_bin": "current"} | options))
 
 
 class Noise(nn.Module):
@@ -324,18 +329,32 @@ def test_arguments_go_before_what_the_checkpoint_says(tmp_path):
     assert (model.mean, model.sd, model.bin_width) == (1.0, 2.0, 0.02)
 
 
-def test_response_of_the_next_bin():
-    """The network's pairs: frames i .. i + h - 1 with the response in bin i + h."""
-    movie = movie_of()
-    for name in ("BNCNN by unit", "stacked by unit"):
-        net = randomised(NETWORKS[name][0]())
-        settings = {"img_shape": SHAPE, "norm_stats": STATS}
-        current = load_deep_retina(net.state_dict(), **settings).predict(movie)
-        model = load_deep_retina(net.state_dict(), **settings, response_bin="next")
-        shifted = model.predict(movie)
-        assert model.history == HISTORY + 1
-        np.testing.assert_array_equal(shifted["time"], current["time"][1:])
-        np.testing.assert_allclose(shifted.values, current.values[:-1], rtol=1e-5)
+def rolling_window(frames, history):
+    """Windows as the networks were trained on: the last one ends before the last frame."""
+    return torch.stack([frames[i : i + history] for i in range(len(frames) - history)])
+
+
+@pytest.mark.parametrize("name", ["BNCNN by unit", "stacked by unit", "CNN", "retinotopic"])
+def test_rates_are_of_the_bins_that_the_network_was_trained_on(name):
+    """In training, ``rolling_window(stim, history)`` was paired with ``resp[history:]``."""
+    movie, net = movie_of(), randomised(NETWORKS[name][0]())
+    settings = {"img_shape": SHAPE, "norm_stats": STATS}
+    model = deep_retina.load_deep_retina(net.state_dict(), **settings)
+    assert model.history == HISTORY + 1
+    predicted = model.predict(movie)
+    bins_of_responses = movie["time"][HISTORY:]
+    np.testing.assert_array_equal(predicted["time"], bins_of_responses)
+    frames = (torch.from_numpy(movie.values).double() - 51.5) / 12.25
+    expected = net(rolling_window(frames, HISTORY)).detach().numpy()
+    assert predicted.shape == expected.shape
+    np.testing.assert_allclose(predicted.values, expected, rtol=1e-5)
+    # The frame of the bin itself has no say in it.
+    changed = movie.copy(data=movie.values.copy())
+    changed[-1] += 100
+    np.testing.assert_array_equal(model.predict(changed)[-1], predicted[-1])
+    last = load_deep_retina(net.state_dict(), **settings).predict(movie)
+    np.testing.assert_array_equal(last["time"], movie["time"][HISTORY - 1 :])
+    np.testing.assert_allclose(last.values[:-1], predicted.values, rtol=1e-5)
 
 
 def test_evenly_spread_readout_is_an_average():

@@ -396,6 +396,22 @@ class TestUndefined:
         assert float(scores.deviance_explained[0]) == pytest.approx(0, abs=1e-12)
         assert "the prediction does not vary: pearson_r" in str(scores.reason[0].item())
 
+    def test_spikes_where_none_was_expected_have_a_finite_price(self, trials):
+        """As if 1e-12 spikes had been expected in the logarithm, and none beside it."""
+        rate, counts = trials
+        rate = rate.copy()
+        rate[::40] = 0
+        scores = rc.evaluate(Fixed(rate), node_of(counts), n_draws=20)
+        for cell in range(3):
+            n, e = counts[:, :, cell].astype(float), rate[:, cell] * 0.01
+            in_zero = n[:, ::40].sum()
+            assert in_zero > 0
+            logs = sum(k * np.log(k) for k in n.ravel() if k) + in_zero * 12 * np.log(10)
+            logs -= (n * np.log(np.where(e > 0, e, 1))).sum()
+            null = sum(k * np.log(k) for k in n.ravel() if k) - n.sum() * np.log(n.mean())
+            expected = 1 - (logs - n.sum() + e.sum() * len(n)) / null
+            assert float(scores.deviance_explained[cell]) == pytest.approx(expected)
+
     @pytest.mark.parametrize("engine", ["h5netcdf"])
     def test_the_table_is_saved_with_its_reasons(self, trials, tmp_path, engine):
         rate, counts = trials

@@ -246,6 +246,21 @@ def test_history_raises_the_likelihood_of_unseen_spikes(node, fitted):
     np.testing.assert_allclose(score.bits_per_spike, bits)
 
 
+def test_cells_may_be_numbered_and_in_another_order(node):
+    numbered = node.assign_coords(cell=[7, 12])
+    model = fit(numbered, max_steps=3)
+    assert model.outputs.tolist() == ["7", "12"]
+    expected = fit(node, max_steps=3).log_likelihood(node)
+    for given in (numbered, numbered.isel(cell=[1, 0])):
+        score = model.log_likelihood(given)
+        assert score["cell"].values.tolist() == ["7", "12"]
+        np.testing.assert_allclose(score.log_likelihood, expected.log_likelihood, rtol=1e-12)
+        np.testing.assert_allclose(score.bits_per_spike, expected.bits_per_spike, rtol=1e-12)
+    repeated = xr.concat([node["spike_count"]] * 2, "repeat").assign_coords(cell=[7, 12])
+    score = model.log_likelihood(numbered.assign(spike_count=repeated))
+    np.testing.assert_allclose(score.log_likelihood, expected.log_likelihood, rtol=1e-12)
+
+
 def test_fit_is_the_maximum_that_scikit_learn_finds():
     node = planted(3000, blocks=np.repeat([0, 1], [1300, 1700]))
     model = fit(node, l2=0.0)
@@ -346,6 +361,10 @@ class TestBadInput:
         counts = counts_of(movie).assign_coords(cell=["a", "b", "cc"])
         with pytest.raises(ValueError, match="spike_count has no cell 'c'; did you mean 'cc'"):
             small().predict(movie, spike_count=counts)
+
+    def test_likelihood_of_other_cells(self, node, fitted):
+        with pytest.raises(ValueError, match="spike_count has no cell 'b'"):
+            fitted.log_likelihood(node.assign_coords(cell=["a", "c"]))
 
     def test_counts_without_names(self):
         movie = small_movie()

@@ -7,7 +7,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import retina_codec as rc
+from retina_codec.models import convolution_direct
 from retina_codec.models.convolution import cheapest, correlate_movie, costs
+from retina_codec.models.convolution_direct import full_precision
 from retina_codec.models.convolution_parts import Sizes, sizes_of
 from retina_codec.models.layers import MovieConvolution, SpatialConvolution
 
@@ -148,6 +150,115 @@ def test_spatial_convolution_is_conv2d(size):
     expected = torch.autograd.grad(b, (planes, *plain.parameters()), upstream)
     for x, y in zip(found, expected, strict=True):
         assert_close(x, y, 1e-12)
+
+
+def tf32_of_convolutions():
+    """What cuDNN may do now, by the name that this PyTorch has for it."""
+    if hasattr(torch.backends.cudnn, "conv"):
+        return torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def allowing_tf32():
+    """PyTorch's default, whatever this process has set."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    at, name, value = (
+        (torch.backends.cudnn, "allow_tf32", True)
+        if conv is None
+        else (conv, "fp32_precision", "tf32")
+    )
+    before = getattr(at, name)
+    setattr(at, name, value)
+    yield
+    setattr(at, name, before)
+
+
+class TestFullPrecision:
+    def test_for_as_long_as_it_lasts(self, allowing_tf32):
+        with full_precision():
+            assert not tf32_of_convolutions()
+            with full_precision():
+                assert not tf32_of_convolutions()
+            assert not tf32_of_convolutions()
+        assert tf32_of_convolutions()
+
+    def test_is_put_back_after_an_error(self, allowing_tf32):
+        with pytest.raises(RuntimeError, match="size of tensor"), full_precision():
+            torch.zeros(2) + torch.zeros(3)
+        assert tf32_of_convolutions()
+
+    def test_covers_every_convolution_of_all_passes(self, allowing_tf32, monkeypatch):
+        seen = []
+
+        def recorded(name):
+            original = getattr(at, name)
+
+            def call(*args, **options):
+                seen.append((name, tf32_of_convolutions()))
+                return original(*args, **options)
+
+            return call
+
+        for at, name in (
+            (convolution_direct.functional, "conv2d"),
+            (convolution_direct, "conv2d_input"),
+            (convolution_direct, "conv2d_weight"),
+        ):
+            monkeypatch.setattr(at, name, recorded(name))
+        movie, weight = inputs("plane", torch.float32)
+        output = (correlate_movie(movie, weight, route="direct") ** 3).sum()
+        first = torch.autograd.grad(output, (movie, weight), create_graph=True)
+        # The second pass runs long after the first, outside of any block of the caller's.
+        sum(tensor.square().sum() for tensor in first).backward()
+        assert {name for name, _ in seen} == {"conv2d", "conv2d_input", "conv2d_weight"}
+        assert len(seen) > 6
+        assert not any(tf32 for _, tf32 in seen)
+        assert tf32_of_convolutions()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+class TestCuda:
+    """CUDA against the CPU in double precision, with TF32 allowed as PyTorch allows it."""
+
+    @pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+    @pytest.mark.parametrize(("case", "route"), list(all_routes()))
+    def test_routes(self, allowing_tf32, case, route, dtype, relative):
+        movie, weight = inputs(case, dtype)
+        literal = on_windows(movie.double(), weight.double())
+        upstream = torch.randn_like(literal)
+        expected = torch.autograd.grad(literal, (movie, weight), upstream)
+        there = [tensor.detach().cuda().requires_grad_() for tensor in (movie, weight)]
+        ours = correlate_movie(*there, route=route)
+        assert ours.is_cuda
+        found = torch.autograd.grad(ours, there, upstream.to(dtype).cuda())
+        assert_close(ours.double().cpu(), literal, relative)
+        for a, b in zip(found, expected, strict=True):
+            assert_close(a.double().cpu(), b.double(), relative)
+
+    @pytest.mark.parametrize("make", [rc.models.BNCNN, rc.models.StackedBNCNN])
+    @pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-4), (torch.float64, 1e-11)])
+    def test_networks(self, allowing_tf32, make, dtype, relative):
+        settings = {"history": 20, "bin_width": 0.01, "cells": ["a", "b"], "kernel_sizes": (7, 3)}
+        network = make((20, 20), **settings, noise=0.0).network.double().train()
+        torch.manual_seed(0)
+        movie = torch.randn(3, 19 + 16, 20, 20, dtype=torch.double)
+        upstream = torch.randn(48, 2, dtype=torch.double)
+        results = []
+        for device, precision in (("cpu", torch.double), ("cuda", dtype)):
+            network.to(device, precision)
+            parameters = {  # biases before batch norm: nothing but rounding
+                name: parameter
+                for name, parameter in network.named_parameters()
+                if not ("conv" in name and name.endswith("bias"))
+            }
+            rate = network(movie.to(device, precision))
+            gradients = torch.autograd.grad(
+                rate, list(parameters.values()), upstream.to(device, precision)
+            )
+            results.append([tensor.double().cpu() for tensor in (rate, *gradients)])
+        for expected, found in zip(*results, strict=True):
+            assert (found - expected).norm() <= relative * expected.norm()
 
 
 @pytest.mark.parametrize(

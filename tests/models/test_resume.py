@@ -1,5 +1,6 @@
 """Checkpoints: a killed training ends with the bits of one that was not; none of another run."""
 
+import csv
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import xarray as xr
 import retina_codec as rc
 from retina_codec._common.time import time_coordinate
 from retina_codec.models.checkpoint_files import checkpoint_files, read_checkpoint
+from retina_codec.models.shared_core import train_jointly
 
 
 def recording(n=1500, seed=0, n_cells=2):
@@ -50,6 +52,10 @@ def stop():
 
 def stopped_in(model, n_steps, end=stop):
     """Let the training of `model` end in the given step, as if it were killed."""
+    stopped_in_layer(model.layers["noise1"], n_steps, end)
+
+
+def stopped_in_layer(layer, n_steps, end):
     done = []
 
     def count(*_):
@@ -57,8 +63,7 @@ def stopped_in(model, n_steps, end=stop):
         if len(done) == n_steps:
             end()
 
-    layer = model.layers["noise1"]
-    return layer.register_forward_pre_hook(lambda *a: count() if layer.training else None)
+    layer.register_forward_pre_hook(lambda *a: count() if layer.training else None)
 
 
 KILLED = {"max_epochs": 6, "n_segments": 6, "seed": 4, "progress": False}
@@ -125,6 +130,56 @@ def be_forked(folder):
     torch.save([prints, losses], folder / "forked.pt")
 
 
+def sessions(readout="gaussian"):
+    """A long recording and a short one, validation of both, and models with one core.
+
+    2372 and 836 frames hold 36 and 12 stretches and their history wherever they are cut.
+    """
+    nodes = {"long": recording(2372, seed=2), "short, x": recording(836, seed=3, n_cells=3)}
+    validation = {"long": recording(300, seed=4), "short, x": recording(300, seed=5, n_cells=3)}
+    model = rc.models.CoreReadout.for_recordings(
+        nodes, history=6, channels=(4, 4), readout=readout, start="centre"
+    )
+    return model, nodes, {"validation": validation, "n_segments": 6, "progress": False}
+
+
+def stopped_together_in(model, n_steps, end=stop):
+    """Let the joint training of `model` end in the given step."""
+    stopped_in_layer(model.session("long").core.convolutions[0], n_steps, end)
+
+
+def be_killed_jointly(folder):
+    """Train until a step of the third epoch (of twelve each): SIGKILL."""
+    model, nodes, options = sessions()
+    stopped_together_in(model, 2 * 12 + 5, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    places = {"checkpoints": folder / "killed_jointly", "log": folder / "killed_jointly.csv"}
+    train_jointly(model, nodes, max_epochs=4, **places, **options)
+
+
+def without_norm(model):
+    """Without what makes two processes differ from one with twice the batch."""
+    for convolution in model.session("long").core.convolutions:
+        convolution.norm = torch.nn.Identity()
+    return model
+
+
+def be_forked_jointly(folder):
+    """Two processes: all of two epochs, and one and one more; each step has one session's data."""
+    place = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork", "schedule": "constant"}
+    states, losses = [], []
+    for runs in ([2], [1, 2]):
+        model, nodes, options = sessions("factorised")
+        without_norm(model)
+        options |= {"n_segments": 3, "checkpoints": folder / f"forked_jointly{len(runs)}"}
+        for max_epochs in runs:
+            history = train_jointly(
+                model, nodes, max_epochs=max_epochs, resume=True, **options, **place
+            )
+        states.append(model.network.state_dict())
+        losses.append(history.validation_loss.values.tolist())
+    torch.save([states, losses], folder / "forked_jointly.pt")
+
+
 SCRIPT = """
 import os, pathlib, sys
 sys.path[:0] = sys.argv[1:3]
@@ -149,7 +204,9 @@ def forked(function, *arguments):
 codes = [os.waitstatus_to_exitcode(os.waitpid(forked(tests.be_killed), 0)[1])]
 for child in [forked(tests.be_one_of_two, rank, port) for rank in range(2)]:
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+codes.append(os.waitstatus_to_exitcode(os.waitpid(forked(tests.be_killed_jointly), 0)[1]))
 tests.be_forked(folder)
+tests.be_forked_jointly(folder)
 (folder / "codes").write_text(" ".join(map(str, codes)))
 """
 
@@ -399,7 +456,7 @@ class TestTwoProcesses:
         2372 frames hold 36 stretches and their history wherever they are cut: six whole batches.
         """
         folder, codes = processes
-        assert codes[1:] == [0, 0]
+        assert codes[1:3] == [0, 0]
         (first, *losses), (second, *others) = (
             torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)
         )
@@ -430,3 +487,100 @@ class TestTwoProcesses:
         node = recording(2000)
         with pytest.raises(ValueError, match="n_processes=2 there and 1 here"):
             rc.train(network(node), node, max_epochs=6, resume=newest, **FORKED)
+
+
+class TestJointTraining:
+    def test_killed_and_resumed_gives_the_same_bits(self, processes, tmp_path):
+        place, codes = processes
+        assert codes[3] == -signal.SIGKILL
+        folder, log = place / "killed_jointly", place / "killed_jointly.csv"
+        assert [f.name for f in checkpoint_files(folder)] == [
+            "epoch-00001.ckpt",
+            "epoch-00002.ckpt",
+        ]
+        whole, nodes, options = sessions()
+        resumed = sessions()[0]
+        with torch.no_grad():
+            for value in resumed.network.state_dict().values():
+                value.zero_()  # the weights come from the checkpoint
+        expected = train_jointly(whole, nodes, max_epochs=4, checkpoints=tmp_path, **options)
+        history = train_jointly(resumed, nodes, max_epochs=4, resume=folder, log=log, **options)
+        assert_same_bits(resumed, whole)
+        assert resumed.fingerprint == whole.fingerprint == history.attrs["model_fingerprint"]
+        assert_same_history(history, expected)
+        first, second = (read_checkpoint(checkpoint_files(f)[-1]) for f in (folder, tmp_path))
+        for state in (first, second):
+            state["record"] = [row[:3] + row[4:] for row in state["record"]]  # but the seconds
+        assert flat(first) == flat(second)
+        with log.open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 4
+        for name in nodes:
+            written = [float(row[f"validation_loss of {name}"]) for row in rows]
+            assert written == history.validation_loss.sel(session=name).values.tolist()
+        written = [float(row["validation_loss"]) for row in rows]
+        assert written == history.mean_validation_loss.values.tolist()
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"schedule": "plateau", "learning_rate": 0.1, "loss": "mse"},
+            {"schedule": "constant", "patience": 1, "learning_rate": 0.2},
+            {"schedule": "one_cycle", "l2_weights": 1e-3, "l1_readout": 1e-3},
+        ],
+    )
+    def test_any_schedule_goes_on_where_it_was(self, tmp_path, options):
+        whole, nodes, given = sessions()
+        killed, resumed = sessions()[0], sessions()[0]
+        options = {"max_epochs": 6, **given, **options}
+        expected = train_jointly(whole, nodes, **options)
+        stopped_together_in(killed, 12 + 3)
+        with pytest.raises(StoppedError):
+            train_jointly(killed, nodes, checkpoints=tmp_path, **options)
+        assert len(read_checkpoint(checkpoint_files(tmp_path)[-1])["record"]) == 1
+        history = train_jointly(resumed, nodes, resume=tmp_path, **options)
+        assert_same_bits(resumed, whole)
+        assert_same_history(history, expected)
+        assert history.sizes["epoch"] == 6 or options.get("patience")
+
+    def test_two_processes_are_one_with_twice_the_batch(self, processes):
+        """The readouts that a step does not use stay alone, as in one process."""
+        folder, _ = processes
+        (first, second), (losses, others) = torch.load(
+            folder / "forked_jointly.pt", weights_only=True
+        )
+        assert losses == others
+        model, nodes, options = sessions("factorised")
+        start = {k: v.clone() for k, v in without_norm(model).network.state_dict().items()}
+        history = train_jointly(model, nodes, max_epochs=2, schedule="constant", **options)
+        np.testing.assert_allclose(losses, history.validation_loss, rtol=1e-4)
+        for name, value in model.network.state_dict().items():
+            assert torch.equal(first[name], second[name])
+            torch.testing.assert_close(first[name], value, rtol=1e-3, atol=2e-4)
+            assert not torch.allclose(value, start[name], atol=1e-2)
+
+    def test_another_run(self, tmp_path):
+        model, nodes, options = sessions()
+        train_jointly(model, nodes, max_epochs=1, checkpoints=tmp_path / "a", **options)
+        resume = {"max_epochs": 1, "resume": tmp_path / "a", **options}
+        with pytest.raises(
+            ValueError, match=r"other settings: l1_readout=0\.0 there and 0\.1 here"
+        ):
+            train_jointly(model, nodes, l1_readout=0.1, **resume)
+        changed = nodes["short, x"].copy(deep=True)
+        changed["spike_count"][200, 0] += 1
+        with pytest.raises(ValueError, match="in a training on other data"):
+            train_jointly(model, nodes | {"short, x": changed}, **resume)
+        fewer = {"short, x": nodes["short, x"].isel(cell=[0, 1])}
+        other = rc.models.CoreReadout.for_recordings(nodes | fewer, history=6, channels=(4, 4))
+        validation = options["validation"]
+        validation = validation | {"short, x": validation["short, x"].isel(cell=[0, 1])}
+        with pytest.raises(ValueError, match=r"another model: .*outputs of 'short, x' is \['c0', "):
+            train_jointly(other, nodes | fewer, **resume | {"validation": validation})
+        single = model.session("long")
+        with pytest.raises(
+            ValueError, match="another model: architecture is SharedCore there and CoreReadout here"
+        ):
+            rc.train(single, nodes["long"], resume=tmp_path / "a", max_epochs=1, progress=False)
+        with pytest.raises(FileExistsError, match="continue it with resume=True"):
+            train_jointly(model, nodes, max_epochs=1, checkpoints=tmp_path / "a", **options)
