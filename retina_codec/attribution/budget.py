@@ -9,8 +9,10 @@ from retina_codec.attribution.path import Path
 
 # Bytes that a pass may take, unless told.
 MEMORY_BUDGET = 2**30
-# More samples in a pass gain nothing on a CPU; a GPU is filled by points of the path as well.
-MOST_SAMPLES = 256
+# Samples in a pass: more are slower on a CPU, whose cache they leave; a GPU is to be filled, by
+# points of the path as well.
+MOST_SAMPLES = {"cpu": 64}
+MOST_ON_A_GPU = 256
 
 
 def bytes_of_sample(path: Path, n_targets: int) -> int:
@@ -44,7 +46,8 @@ def passes(
 ) -> tuple[int, int]:
     """Choose samples of a batch, and points of its path in one pass, that fit the budget."""
     fitting = max(1, int(budget // max(1, per_sample)))
-    batch = min(fitting, MOST_SAMPLES, max(1, n_samples))
+    most = MOST_SAMPLES.get(device.type, MOST_ON_A_GPU)
+    batch = min(fitting, most, max(1, n_samples))
     if device.type == "cpu" and batch >= 8:
         return batch, 1
-    return batch, max(1, min(fitting // batch, MOST_SAMPLES // batch))
+    return batch, max(1, min(fitting // batch, most // batch))

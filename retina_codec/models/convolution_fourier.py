@@ -137,9 +137,12 @@ class Fourier(Route):
             *rows.shape[:2], segments, -1, self._frames_in_row // self._in_row, per_row
         )
         n_rows, n_steps = rows.shape[3:5]
-        total = rows.new_zeros(*rows.shape[:3], n_rows + n_steps - 1, per_row)
-        for step in range(n_steps):
-            total[:, :, :, step : step + n_rows] += rows[:, :, :, :, step]
+        if n_steps == 1:
+            total = rows
+        else:
+            total = rows.new_zeros(*rows.shape[:3], n_rows + n_steps - 1, per_row)
+            for step in range(n_steps):
+                total[:, :, :, step : step + n_rows] += rows[:, :, :, :, step]
         total = total.view(*rows.shape[:3], -1, self.sizes.colors)[:, :, :, :frames]
         return total.flatten(2)
 
@@ -188,7 +191,9 @@ class Fourier(Route):
         of_frames, of_kernels, of_outputs = self._transforms(output)
         kernels = self._repeated(weight, of_kernels)
         output = self.by_segment(output)
-        movie = output.new_zeros(s.movie)
+        # Without a history no two stretches give to the same frame.
+        alone = s.history == 1
+        movie = output.new_empty(s.movie) if alone else output.new_zeros(s.movie)
         for part in self._parts(output.element_size()):
             here = movie[part.segments, part.frames]
             given = self._spectrum(output[part.segments, part.outputs], of_outputs)
@@ -196,7 +201,8 @@ class Fourier(Route):
             torch.bmm(given[0], kernels[0], out=rows[0]).baddbmm_(given[1], kernels[1], alpha=-1)
             torch.bmm(given[0], kernels[1], out=rows[1]).baddbmm_(given[1], kernels[0])
             spectrum = self._add_rows(rows, *here.shape[:2])
-            here += of_frames.transposed(spectrum).reshape(here.shape)
+            planes = of_frames.transposed(spectrum).reshape(here.shape)
+            here.copy_(planes) if alone else here.add_(planes)
         return movie
 
     def to_weight(self, movie: Tensor, output: Tensor) -> Tensor:
