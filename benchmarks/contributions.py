@@ -1,98 +1,349 @@
-"""Contributions of a BN-CNN of the retina, beside Captum and the bare network, in one run.
+"""Contributions beside the public libraries for them, in one run.
 
-    python benchmarks/contributions.py [--frames N] [--steps S]
+    python benchmarks/contributions.py [retina] [resnet] [--repeats N] [--threads T]
 
-Prints, for one layer and all cells: milliseconds per time point, the ratio of each to ours (median
-over repeats of the paired runs), the peak memory of the process, and the largest difference
-between our numbers and Captum's at the same rule, relative to the largest contribution.
+For a BN-CNN of the retina (40 x 50 x 50, 8 and 8 channels, 5 cells, 20 steps, both convolutions)
+and torchvision's ResNet-50 (16 block outputs, 10 steps, largest logit): milliseconds per time point
+or image, the ratio of each contestant to ours (medians of runs in pairs), to the bare passes
+through the network, peak memory, and the largest difference from ours at the same rule, relative to
+the largest contribution.
+
+Contestants, each on the plain network with the same weights that its users would have (`conv2d` on
+stacked windows):
+- Captum's `LayerConductance`, a call for each cell and layer, with the best of several batch
+  settings;
+- a literal twin: the formula with hooks, every step of every layer kept;
+- the library of the paper (`bscope`), a call for each cell, where somebody installed it beside.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import itertools
 import statistics
-import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
+import torchvision
 import xarray as xr
 from captum.attr import LayerConductance
+from side_by_side import memory, seconds
+from torch import Tensor, nn
 
 import retina_codec as rc
+from models import CELLS, HISTORY, SIZE, OnWindows
 
-HISTORY, SIZE, CELLS = 40, 50, 5
-REPEATS = 3
-
-
-def movie_of(n_frames: int) -> xr.DataArray:
-    values = np.random.default_rng(0).normal(size=(n_frames, SIZE, SIZE)).astype(np.float32)
-    time_ = rc.time_coordinate(np.arange(n_frames) * 0.01, 0.01)
-    return xr.DataArray(values, dims=("time", "y", "x"), coords={"time": time_})
+STEPS, IMAGES_STEPS = 20, 10
+POINTS, THEIR_POINTS, IMAGES = 512, 16, 4
+RETINA_LAYERS = {"conv1": 0, "conv2": 4}
 
 
-def ours(model: rc.Model, movie: xr.DataArray, steps: int) -> np.ndarray:
-    method = rc.methods.IntegratedGradients(steps=steps, rule="left")
-    tree = rc.contributions(model, movie, layers="conv2", method=method, progress=False)
-    return tree["layers/conv2"]["contribution"].values
-
-
-def captum(model: rc.Model, movie: xr.DataArray, steps: int) -> np.ndarray:
-    frames = torch.from_numpy(movie.values)
-    windows = frames.unfold(0, HISTORY, 1).movedim(-1, 1)
-    conductance = LayerConductance(model.network, model.layers["conv2"])
-    parts = [
-        conductance.attribute(
-            windows, target=cell, n_steps=steps, method="riemann_trapezoid",
-            internal_batch_size=len(windows),
-        ).detach()
-        for cell in range(CELLS)
-    ]  # fmt: skip
-    return torch.stack(parts, 1).numpy()
-
-
-def bare(model: rc.Model, movie: xr.DataArray, steps: int) -> None:
-    """S + 1 forward and backward passes for each cell, on windows: what any method needs."""
-    windows = torch.from_numpy(movie.values).unfold(0, HISTORY, 1).movedim(-1, 1)
-    for _ in range(steps + 1):
-        outputs = model.network(windows.clone().requires_grad_())
-        for cell in range(CELLS):
-            outputs[:, cell].sum().backward(retain_graph=cell + 1 < CELLS)
-
-
-def timed(function: object, *arguments: object) -> tuple[float, object]:
-    start = time.perf_counter()
-    result = function(*arguments)  # type: ignore[operator]
-    return time.perf_counter() - start, result
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=103)
-    parser.add_argument("--steps", type=int, default=20)
-    options = parser.parse_args()
-    movie = movie_of(options.frames)
-    n = options.frames - HISTORY + 1
+def retina() -> rc.Model:
+    torch.manual_seed(0)
     model = rc.models.BNCNN(
         (SIZE, SIZE), history=HISTORY, bin_width=0.01, cells=[f"c{i}" for i in range(CELLS)]
     )
-    ours(model, movie, 2)  # warm-up
-    ratios: dict[str, list[float]] = {"captum": [], "bare": []}
-    seconds: list[float] = []
-    for _ in range(REPEATS):
-        spent, found = timed(ours, model, movie, options.steps)
-        seconds.append(spent)
-        spent_captum, expected = timed(captum, model, movie, options.steps)
-        ratios["captum"].append(spent_captum / spent)
-        ratios["bare"].append(timed(bare, model, movie, options.steps)[0] / spent)
-    found, expected = np.asarray(found), np.asarray(expected)
-    difference = np.abs(found - expected).max() / np.abs(expected).max()
-    print(f"BN-CNN {HISTORY} x {SIZE} x {SIZE}, {CELLS} cells, {options.steps} steps, {n} points")
-    print(f"ours     {1000 * statistics.median(seconds) / n:8.1f} ms per time point, all cells")
-    for name, values in ratios.items():
-        print(f"{name:8s} {statistics.median(values):8.1f} times as long")
-    print(f"largest difference from captum, relative: {difference:.1e}")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
+    with torch.no_grad():  # as trained ones are: their outputs move
+        for norm in (model.network.norm1, model.network.norm2):
+            norm.running_var.fill_(0.05)
+            norm.bias.normal_()
+    return model
+
+
+def movie_of(points: int) -> xr.DataArray:
+    values = np.random.default_rng(0).normal(size=(points + HISTORY - 1, SIZE, SIZE))
+    time = rc.time_coordinate(np.arange(len(values)) * 0.01, 0.01)
+    return xr.DataArray(values.astype("f4"), dims=("time", "y", "x"), coords={"time": time})
+
+
+def windows_of(points: int) -> Tensor:
+    frames = torch.from_numpy(movie_of(points).values)
+    return frames.unfold(0, HISTORY, 1).movedim(-1, 1).contiguous()
+
+
+# Contestants: each gives layer -> (sample, output, units)
+
+
+def ours(model: rc.Model | nn.Module, data: object, layers: list[str], steps: int, rule: str,
+         target: object = None) -> dict[str, np.ndarray]:  # fmt: skip
+    method = rc.methods.IntegratedGradients(steps=steps, rule=rule)
+    tree = rc.contributions(
+        model, data, layers=layers, method=method, target=target, progress=False
+    )
+    return {name: tree[f"layers/{name}"]["contribution"].values for name in layers}
+
+
+def captum(network: nn.Module, layers: dict[str, nn.Module], inputs: Tensor, steps: int,
+           targets: list[Tensor | int], batch: int) -> dict[str, np.ndarray]:  # fmt: skip
+    return {
+        name: np.stack(
+            [
+                LayerConductance(network, layer)
+                .attribute(
+                    inputs, target=target, n_steps=steps, method="riemann_trapezoid",
+                    internal_batch_size=batch,
+                )
+                .detach()
+                .numpy()
+                for target in targets
+            ],
+            1,
+        )
+        for name, layer in layers.items()
+    }  # fmt: skip
+
+
+def literal(network: nn.Module, layers: dict[str, nn.Module], inputs: Tensor, steps: int,
+            targets: list[Tensor | int]) -> dict[str, np.ndarray]:  # fmt: skip
+    """Sum the formula as it is written, trapezoid rule, one pass a step for all outputs."""
+    kept: dict[str, list[tuple[Tensor, list[Tensor]]]] = {name: [] for name in layers}
+    for k in range(steps + 1):
+        here: dict[str, Tensor] = {}
+        handles = [
+            layer.register_forward_hook(
+                lambda m, i, o, name=name, here=here: here.update({name: o}) or o.clone()
+            )
+            for name, layer in layers.items()
+        ]
+        outputs = network(inputs * (k / steps))
+        for handle in handles:
+            handle.remove()
+        gradients = [
+            torch.autograd.grad(_chosen(outputs, target), list(here.values()), retain_graph=True)
+            for target in targets
+        ]
+        for i, name in enumerate(here):
+            kept[name].append((here[name].detach(), [g[i] for g in gradients]))
+    found = {}
+    for name, nodes in kept.items():
+        total = 0
+        for (a, g), (b, h) in itertools.pairwise(nodes):
+            total = total + torch.stack(
+                [(x + y) / 2 * (b - a) for x, y in zip(g, h, strict=True)], 1
+            )
+        found[name] = total.numpy()
+    return found
+
+
+def papers(network: nn.Module, layers: dict[str, nn.Module], inputs: Tensor, steps: int,
+           targets: list[int | None]) -> dict[str, np.ndarray]:  # fmt: skip
+    import bscope
+
+    parts = []
+    for target in targets:
+        scope = bscope.Scope(network, list(layers.values()))
+        scope.use_int_grad(steps=steps)
+        if target is None:
+            scope.wrt_topk(k=1, softmax=False)
+        else:
+            scope.wrt_output_neuron(target)
+        scope(inputs)
+        parts.append([np.asarray(c) for c in scope.contributions])
+        scope.inspector.remove_hooks()
+    return {name: np.stack([p[i] for p in parts], 1) for i, name in enumerate(layers)}
+
+
+def bare(network: nn.Module, first: nn.Module, inputs: Tensor, steps: int, n_outputs: int) -> None:
+    """Run S + 1 passes forward, and backward to the first layer for every output."""
+    for k in range(steps + 1):
+        caught: list[Tensor] = []
+        handle = first.register_forward_hook(
+            lambda m, i, o, caught=caught: caught.append(o.detach().requires_grad_()) or caught[0]
+        )
+        outputs = network(inputs * (k / steps))
+        handle.remove()
+        for cell in range(n_outputs):
+            torch.autograd.grad(outputs[:, cell].sum(), caught, retain_graph=cell + 1 < n_outputs)
+
+
+def _chosen(outputs: Tensor, target: Tensor | int) -> Tensor:
+    if isinstance(target, int):
+        return outputs[:, target].sum()
+    return outputs.gather(1, target[:, None]).sum()
+
+
+def has_bscope() -> bool:
+    try:
+        import bscope  # noqa: F401
+    except ImportError as error:
+        print(f"  the paper's library is not here ({error})")
+        return False
+    return True
+
+
+def compare(
+    mine: Callable[[], object],
+    n_mine: int,
+    others: dict[str, Callable[[], object]],
+    n_theirs: int,
+    repeats: int,
+) -> None:
+    """Run ours right before each other one; print medians of milliseconds and of ratios."""
+    mine()
+    spent: list[float] = []
+    for name, other in others.items():
+        times, ratios = [], []
+        for _ in range(repeats):
+            first = seconds(mine) / n_mine
+            times.append(seconds(other) / n_theirs)
+            ratios.append(times[-1] / first)
+            spent.append(first)
+        print(
+            f"  {name:34s} {1000 * statistics.median(times):9.1f} ms, "
+            f"{statistics.median(ratios):6.1f} times as long "
+            f"({min(ratios):.1f} to {max(ratios):.1f})",
+            flush=True,
+        )
+    print(f"  {'ours':34s} {1000 * statistics.median(spent):9.1f} ms", flush=True)
+
+
+def difference(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str:
+    """Relative difference of a layer's contributions, and that of the unit that differs most."""
+    whole = max(
+        float(np.linalg.norm(found[name] - values) / np.linalg.norm(values))
+        for name, values in expected.items()
+    )
+    unit = max(
+        float(np.abs(found[name] - values).max() / np.abs(values).max())
+        for name, values in expected.items()
+    )
+    return f"{whole:.1e} (the unit that differs most, of the largest: {unit:.1e})"
+
+
+def retina_bench(repeats: int, threads: int) -> None:
+    model, names = retina(), list(RETINA_LAYERS)
+    plain = OnWindows(model.network).eval()
+    layers = {name: plain.layers[i] for name, i in RETINA_LAYERS.items()}
+    windows, movie, few = windows_of(THEIR_POINTS), movie_of(POINTS), movie_of(THEIR_POINTS)
+    cells: list[Tensor | int] = list(range(CELLS))
+    print(f"BN-CNN, {CELLS} cells, {STEPS} steps, layers {', '.join(names)}; ms per time point")
+    settings = {
+        batch: seconds(
+            lambda b=batch: captum(plain, {"conv2": layers["conv2"]}, windows, STEPS, [0], b)
+        )
+        for batch in (THEIR_POINTS, 4 * THEIR_POINTS, STEPS * THEIR_POINTS)
+    }
+    best = min(settings, key=lambda batch: settings[batch])
+    print(f"  Captum's internal_batch_size: {best}, of {list(settings)}")
+    network = model.network
+
+    def passes() -> None:
+        frames = torch.from_numpy(movie.values)[None]
+        with torch.no_grad():
+            network(frames)
+        for start in range(0, POINTS, 64):
+            segment = frames[:, start : start + 64 + HISTORY - 1]
+            bare(network, model.layers["conv1"], segment, STEPS, CELLS)
+
+    others: dict[str, Callable[[], object]] = {
+        "captum": lambda: captum(plain, layers, windows, STEPS, cells, best),
+        "literal twin": lambda: literal(plain, layers, windows, STEPS, cells),
+    }
+    if has_bscope():
+        others["the paper's library"] = lambda: papers(
+            plain, layers, windows, STEPS, list(range(CELLS))
+        )
+    mine = lambda: ours(model, movie, names, STEPS, "trapezoid")  # noqa: E731
+    compare(mine, POINTS, others, THEIR_POINTS, repeats)
+    compare(mine, POINTS, {"bare passes of our network": passes}, POINTS, repeats)
+    left = ours(model, few, names, STEPS, "left")
+    trapezoid = ours(model, few, names, STEPS, "trapezoid")
+    # In single precision a unit at the kink of its ReLU may fall on either side.
+    print("  relative difference from ours, single precision")
+    print(f"    {'captum, left rule':26s} {difference(left, others['captum']())}")
+    for name in list(others)[1:]:
+        print(f"    {name:26s} {difference(trapezoid, others[name]())}")
+    model.network.double()
+    plain.double()
+    few, windows = few.astype("f8"), windows.double()
+    left, trapezoid = (ours(model, few, names, STEPS, rule) for rule in ("left", "trapezoid"))
+    print("  the same in double precision")
+    found = captum(plain, layers, windows, STEPS, cells, best)
+    print(f"    {'captum, left rule':26s} {difference(left, found)}")
+    found = literal(plain, layers, windows, STEPS, cells)
+    print(f"    {'literal twin':26s} {difference(trapezoid, found)}")
+    for steps in (10, 50):
+        mb = memory(_retina_run, steps, threads=threads)
+        print(f"  peak memory of ours, {steps} steps: {mb:.0f} MB more", flush=True)
+
+
+def _retina_run(steps: int) -> None:
+    ours(retina(), movie_of(POINTS), list(RETINA_LAYERS), steps, "trapezoid")
+
+
+def resnet_bench(repeats: int, threads: int) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.resnet50(weights=None).eval()
+    names = [f"layer{i + 1}.{j}" for i, n in enumerate((3, 4, 6, 3)) for j in range(n)]
+    layers = {name: network.get_submodule(name) for name in names}
+    images = torch.randn(IMAGES, 3, 224, 224)
+    with torch.no_grad():
+        best = network(images).argmax(1)
+    print(f"ResNet-50, {len(names)} blocks, {IMAGES_STEPS} steps; ms per image")
+    target = rc.targets.PerSample(best.tolist())
+    mine = lambda: ours(network, images, names, IMAGES_STEPS, "trapezoid", target)  # noqa: E731
+
+    def passes() -> None:
+        for k in range(IMAGES_STEPS + 1):
+            caught: list[Tensor] = []
+            handle = layers[names[0]].register_forward_hook(
+                lambda m, i, o, caught=caught: (
+                    caught.append(o.detach().requires_grad_()) or caught[0].clone()
+                )
+            )
+            outputs = network(images * (k / IMAGES_STEPS))
+            handle.remove()
+            torch.autograd.grad(outputs.gather(1, best[:, None]).sum(), caught)
+
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    compare(mine, IMAGES, {"bare passes": passes}, IMAGES, repeats)
+    twin = literal(network, layers, images.requires_grad_(), IMAGES_STEPS, [best])
+    images.requires_grad_(False)
+    found = mine()
+    found = {name: values[:, None] for name, values in found.items()}
+    print(f"  relative difference from the literal twin {difference(found, twin)}")
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    if has_bscope():
+        compare(
+            mine, IMAGES,
+            {"the paper's library": lambda: papers(network, layers, images, IMAGES_STEPS, [None])},
+            IMAGES, repeats,
+        )  # fmt: skip
+    compare(
+        mine, IMAGES,
+        {"captum, a call a layer": lambda: captum(
+            network, layers, images, IMAGES_STEPS, [best], IMAGES * 2)},
+        IMAGES, 1,
+    )  # fmt: skip
+    for steps in (10, 50):
+        mb = memory(_resnet_run, steps, threads=threads)
+        print(f"  peak memory of ours, {steps} steps: {mb:.0f} MB more", flush=True)
+
+
+def _resnet_run(steps: int) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.resnet50(weights=None)
+    images = torch.randn(2, 3, 224, 224)
+    ours(network, images, ["layer1.0", "layer4.2"], steps, "trapezoid", rc.targets.TopK(1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", default=["retina", "resnet"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.threads} thread(s)", flush=True)
+    if "retina" in options.what:
+        retina_bench(options.repeats, options.threads)
+    if "resnet" in options.what:
+        resnet_bench(options.repeats, options.threads)
 
 
 if __name__ == "__main__":

@@ -19,15 +19,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import multiprocessing
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
+from side_by_side import in_pairs, memory
 from torch import Tensor, nn
 
 import retina_codec as rc
@@ -110,46 +108,6 @@ def largest(found: list[Tensor], expected: list[Tensor]) -> float:
     )
 
 
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def in_pairs(ours: Callable[[], object], others: dict[str, Callable[[], object]], n: int) -> None:
-    """Run ours right before each of the others; print the medians of seconds and of ratios."""
-    ours()
-    spent: list[float] = []
-    ratios: dict[str, list[float]] = {name: [] for name in others}
-    theirs: dict[str, list[float]] = {name: [] for name in others}
-    for _ in range(n):
-        for name, other in others.items():
-            mine = seconds(ours)
-            theirs[name].append(seconds(other))
-            ratios[name].append(theirs[name][-1] / mine)
-            spent.append(mine)
-    print(f"  {'ours':34s} {statistics.median(spent):8.3f} s")
-    for name in others:
-        print(
-            f"  {name:34s} {statistics.median(theirs[name]):8.3f} s, "
-            f"{statistics.median(ratios[name]):6.1f} times as long "
-            f"({min(ratios[name]):.1f} to {max(ratios[name]):.1f})"
-        )
-
-
-# What a process of its own adds to its memory
-
-
-def peak_memory() -> float:
-    """MB of the process at its peak; NaN where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    # Not ru_maxrss, which a child takes over from its parent.
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def _steps_of(kind: str) -> None:
     movie, counts = a_batch()
     network = bn_cnn()
@@ -161,24 +119,6 @@ def _steps_of(kind: str) -> None:
         step = step_of(OnWindows(network), windows_of(movie), counts)
     for _ in range(2):
         step()
-
-
-def _measured(kind: str, threads: int, queue: multiprocessing.Queue) -> None:
-    torch.set_num_threads(threads)
-    before = peak_memory()
-    _steps_of(kind)
-    queue.put(peak_memory() - before)
-
-
-def memory(kind: str, threads: int) -> float:
-    """MB that two steps add to the peak memory of a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measured, args=(kind, threads, queue))
-    process.start()
-    result = queue.get()
-    process.join()
-    return result
 
 
 def training_step(repeats: int, threads: int) -> None:
@@ -208,7 +148,7 @@ def training_step(repeats: int, threads: int) -> None:
         repeats,
     )
     for kind in ("ours", "conv2d on windows"):
-        print(f"  {kind:34s} {memory(kind, threads):8.0f} MB more at the peak")
+        print(f"  {kind:34s} {memory(_steps_of, kind, threads=threads):8.0f} MB more at the peak")
 
 
 def first_layer(repeats: int) -> None:
@@ -354,7 +294,8 @@ def race(limit: float, threads: int) -> None:
         optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01)
         contestants.append(Contestant("open-retina core-readout", theirs, optimizer))
         for kind in ("ours", "open-retina"):
-            print(f"  {kind:28s} {memory(kind, threads):7.0f} MB more at the peak of a step")
+            more = memory(_steps_of, kind, threads=threads)
+            print(f"  {kind:28s} {more:7.0f} MB more at the peak of a step")
     for contestant in contestants:
         batches = mini_batches(movie, counts, seed=4)
         contestant.train([next(batches)])  # warm-up, which counts as training
