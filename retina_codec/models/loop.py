@@ -45,8 +45,10 @@ from retina_codec.models.model import RetinaModel
 from retina_codec.models.segments import LOSSES, JointSegments, Segments
 from retina_codec.models.weight_decay import parameter_groups
 
-# The plateau schedule: so many epochs without a better validation loss, then the rate times this.
+# The plateau schedule: so many epochs without a validation loss that is lower by this share, then
+# the rate times this.
 PLATEAU_EPOCHS = 3
+PLATEAU_SHARE = 1e-4
 PLATEAU_FACTOR = 0.5
 COLUMNS = ("train_loss", "validation_loss", "learning_rate", "seconds")
 
@@ -189,7 +191,7 @@ class TrainingLoop(lightning.LightningModule):
             )
         elif self.settings["schedule"] == "plateau":
             self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_EPOCHS
+                optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_EPOCHS, threshold_mode="abs"
             )
         if self._restored is not None:
             optimizer.load_state_dict(self._restored["optimizer"])
@@ -279,6 +281,9 @@ class TrainingLoop(lightning.LightningModule):
         each = [*train_losses, *losses] if self.joint else []
         self.record.append([float(np.mean(train_losses)), loss, self._rate, seconds, *each])
         if self.settings["schedule"] == "plateau":
+            # Torch's own relative threshold would take any loss near a negative one for better.
+            lowest = self._schedule.best
+            self._schedule.threshold = PLATEAU_SHARE * abs(lowest) if np.isfinite(lowest) else 0.0
             self._schedule.step(loss)
         if self.is_over:
             self.trainer.should_stop = True
@@ -401,6 +406,12 @@ def run_loop(
             last = str(error).strip().splitlines()[-1]
             if last.startswith("ValueError: "):
                 raise ValueError(last.removeprefix("ValueError: ")) from error
+            if "autograd's threading" in last:
+                raise ValueError(
+                    f"strategy={launcher['strategy']!r}: torch cannot train in a fork of a process "
+                    "that has computed a gradient; give strategy='ddp_spawn', or train in a fresh "
+                    "process"
+                ) from error
             raise
         finally:
             if loop.bar is not None:

@@ -62,7 +62,7 @@ class SharedCore:
                 model.share_core(first.core)
             except ValueError as error:
                 raise ValueError(f"{other!r} cannot share the core of {name!r}: {error}") from error
-        self.network = nn.ModuleList(model.network for model in self.sessions.values())
+        self.network = nn.ModuleList(model.network for model in self.sessions.values()).eval()
 
     def __repr__(self) -> str:
         cells = ", ".join(f"{name}: {len(m.outputs)} cells" for name, m in self.sessions.items())

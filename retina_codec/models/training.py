@@ -87,7 +87,7 @@ def train(
         Highest learning rate of the cycle, or the first of the other schedules.
     n_segments, segment_length : int
         Stretches in a mini-batch, and frames predicted in each (fewer where the longest block
-        has fewer).
+        has fewer). Blocks too short for a stretch are left out, with a warning.
     l1_rate : float
         Weight of the mean predicted rate in Hz, added to the loss: L1 on activity.
     l2_weights : float
@@ -119,7 +119,8 @@ def train(
         do not matter) of the first run: it ends with the bits of a run that was not interrupted.
         True goes on from `checkpoints` and begins anew if there is none. New checkpoints go to
         the same folder unless `checkpoints` names one. ``max_epochs`` may differ unless under
-        one cycle.
+        one cycle. Data are told apart by a fingerprint, which of a lazy movie, or one of more
+        than 1 GB, reads 16 frames only.
     log : path, optional
         CSV file, a line an epoch as it ends; replaced if it exists.
     accelerator, devices, num_nodes, strategy
@@ -128,8 +129,8 @@ def train(
         gradients are averaged: one process with so many times `n_segments`, but for batch norm
         (means over a process' own stretches; the first one's running means are kept) and noise.
         Plain ``"ddp"`` starts the script again in each process. ``strategy="ddp_fork"`` works
-        in notebooks, but fails once this process has computed a gradient (an earlier training,
-        contributions): then give ``"ddp_spawn"``, or a fresh process.
+        in notebooks, but torch may refuse it once this process has computed a gradient (an
+        earlier training, contributions): then give ``"ddp_spawn"``, or train in a fresh process.
 
     Returns
     -------

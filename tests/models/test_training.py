@@ -220,13 +220,17 @@ def test_one_cycle_goes_up_and_comes_down():
     assert (history.seconds > 0).all()
 
 
-def test_plateau_halves_the_rate_after_four_epochs_that_bring_nothing():
+@pytest.mark.parametrize("n_spikes", [0, 5])
+def test_plateau_halves_the_rate_after_four_epochs_that_bring_nothing(n_spikes):
+    """Also where so many spikes make the loss negative."""
     node = planted(1500)
+    node["spike_count"] = node["spike_count"] + n_spikes
     model = rc.models.LN.for_recording(node, history=6)
     history = rc.train(
         model, node, max_epochs=10, learning_rate=1e-7, schedule="plateau", progress=False
     )
     np.testing.assert_allclose(history.learning_rate, [1e-7] * 5 + [5e-8] * 4 + [2.5e-8])
+    assert (history.validation_loss < 0).all() == (n_spikes > 0)
 
 
 def test_patience_counts_epochs_without_a_better_loss():
@@ -548,6 +552,19 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"validation: its stimulus .*history=60 frames"):
             rc.train(model, planted(1500), validation=node, progress=False)
 
+    def test_fork_after_a_gradient(self, monkeypatch):
+        """As torch refuses it, where there is a GPU."""
+        node = planted(1500)
+        model = rc.models.LN.for_recording(node, history=6)
+
+        def fail(*_):
+            text = "Traceback:\n  x\nRuntimeError: Unable to handle autograd's threading in a fork"
+            raise torch.multiprocessing.ProcessRaisedException(text, 0, 1)
+
+        monkeypatch.setattr("lightning.Trainer.fit", fail)
+        with pytest.raises(ValueError, match=r"strategy='auto': torch cannot .*'ddp_spawn', or"):
+            rc.train(model, node, progress=False)
+
     def test_fewer_samples_than_a_batch(self):
         node = planted(400)
         model = rc.models.LN.for_recording(node, history=6)
@@ -604,6 +621,33 @@ class TestBadInput:
         model = rc.models.LN.for_recording(node, history=6)
         with pytest.raises(ValueError, match=r"spike_count has dims .*repeat"):
             rc.train(model, node, max_epochs=1, progress=False)
+
+    def test_time_that_goes_back(self):
+        """Counts are matched to predictions by their time."""
+        node = planted(1500)
+        model = rc.models.LN.for_recording(node, history=6)
+        glm = rc.models.GLM.for_recording(node, history=6)
+        back = planted(1500, blocks=np.repeat([0, 1], 750))
+        onsets = np.tile(np.arange(750) * 0.01, 2)
+        back = back.assign_coords(time=time_coordinate(onsets, 0.01))
+        message = r": time goes back after bin 749 \(7\.49 to 0 s\), so that .* lay the blocks end"
+        with pytest.raises(ValueError, match=f"node{message}"):
+            rc.train(model, back, progress=False)
+        with pytest.raises(ValueError, match=f"validation{message}"):
+            rc.train(model, node, validation=back, progress=False)
+        with pytest.raises(ValueError, match=f"node{message}"):
+            rc.evaluate(model, back)
+        with pytest.raises(ValueError, match=f"node{message}"):
+            glm.log_likelihood(back)
+        for make in (rc.models.GLM.for_recording, rc.models.GLM.from_maximum_likelihood):
+            with pytest.raises(ValueError, match=f"recording{message}"):
+                make(back, history=6)
+        for architecture in (rc.models.GLM, rc.models.LN):
+            with pytest.raises(ValueError, match=f"validation{message}"):
+                architecture.from_maximum_likelihood(node, validation=back, history=6)
+        still = node.assign_coords(time=time_coordinate(np.minimum(node["time"], 14.9), 0.01))
+        with pytest.raises(ValueError, match=r"node: time goes back after bin 1490 \(14.9 to 14.9"):
+            rc.train(model, still, progress=False)
 
     def test_node_without_spikes(self):
         with pytest.raises(ValueError, match="recording has no spike_count"):
