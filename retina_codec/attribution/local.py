@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,18 +45,35 @@ def _smooth_gradients(
     path: Path, method: SmoothGradient
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Mean over noisy inputs of each target's gradients. The target is chosen without noise."""
-    seed = int(path.sample[0])  # that the noise of a batch does not depend on what ran before
-    generator = torch.Generator().manual_seed(method.seed * 2**32 + seed)
     sums: dict[int, dict[str, Tensor]] = {}
-    for _ in range(method.n_samples):
-        noise = torch.randn(path.inputs.shape, generator=generator) * method.sd
-        noisy = path.moved_to(path.inputs + noise.to(path.inputs))
+    for copy in range(method.n_samples):
+        noisy = path.moved_to(path.inputs + method.sd * _noise(path, method, copy))
         for k, found in gradients_of(noisy.evaluate((1.0,))):
             if k not in sums:
                 sums[k] = {name: torch.zeros_like(gradient) for name, gradient in found.items()}
             for name, gradient in found.items():
                 sums[k][name] += gradient / method.n_samples
     yield from sums.items()
+
+
+def _noise(path: Path, method: SmoothGradient, copy: int) -> Tensor:
+    """Noise of the shape of the inputs; how samples are cut into batches does not matter."""
+    inputs, first = path.inputs, int(path.sample[0])
+    if path.history is None:
+        shape = tuple(inputs.shape[1:])
+        parts = [noise_of(method, copy, first + i, shape) for i in range(len(inputs))]
+        return torch.from_numpy(np.stack(parts)).to(inputs)
+    shape = tuple(inputs.shape[2:])
+    parts = [noise_of(method, copy, first + i, shape) for i in range(inputs.shape[1])]
+    return torch.from_numpy(np.stack(parts)[None]).to(inputs)
+
+
+def noise_of(method: SmoothGradient, copy: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Give the noise, of sd 1, of one noisy copy of a sample, or of a frame of a movie.
+
+    Frames are counted by the samples: that of the number i is the oldest that sample i sees.
+    """
+    return np.random.default_rng([method.seed, copy, index]).standard_normal(shape)
 
 
 def activations_and_gradients(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

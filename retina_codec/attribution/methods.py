@@ -193,9 +193,9 @@ def baselines_of(method: Method, shape: tuple[int, ...]) -> torch.Tensor:
         If it is of another shape, or has NaN.
     """
     given = method.baseline
-    values = np.asarray(given.values if isinstance(given, xr.DataArray) else given, np.float32)
+    values = np.asarray(given.values if isinstance(given, xr.DataArray) else given, np.float64)
     if values.ndim == 0:
-        values = np.full((1,) + (1,) * len(shape), float(values), dtype=np.float32)
+        values = np.full((1,) + (1,) * len(shape), float(values))
     elif values.shape == shape:
         values = values[None]
     elif values.ndim != len(shape) + 1 or values.shape[1:] != shape or not len(values):
@@ -215,7 +215,7 @@ def described(method: Method) -> str:
     values = np.asarray(getattr(method.baseline, "values", method.baseline))
     if values.ndim == 0:
         return repr(method)
-    digest = hashlib.sha256(np.ascontiguousarray(values, np.float32).tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(np.ascontiguousarray(values, np.float64).tobytes()).hexdigest()[:16]
     text = ", ".join(
         f"{name}={f'array{values.shape} {digest}' if name == 'baseline' else repr(value)}"
         for name, value in vars(method).items()
