@@ -35,7 +35,7 @@ import retina_codec as rc
 from models import CELLS, HISTORY, SIZE, OnWindows
 
 STEPS, IMAGES_STEPS = 20, 10
-POINTS, THEIR_POINTS, IMAGES = 512, 16, 4
+POINTS, THEIR_POINTS, IMAGES, THEIR_IMAGES, CAPTUMS_IMAGES = 512, 16, 32, 4, 2
 RETINA_LAYERS = {"conv1": 0, "conv2": 4}
 
 
@@ -281,10 +281,13 @@ def resnet_bench(repeats: int, threads: int) -> None:
     with torch.no_grad():
         best = network(images).argmax(1)
     print(f"ResNet-50, {len(names)} blocks, {IMAGES_STEPS} steps; ms per image")
-    target = rc.targets.PerSample(best.tolist())
-    mine = lambda: ours(network, images, names, IMAGES_STEPS, "trapezoid", target)  # noqa: E731
+
+    def mine(n: int = IMAGES) -> dict[str, np.ndarray]:
+        target = rc.targets.PerSample(best[:n].tolist())
+        return ours(network, images[:n], names, IMAGES_STEPS, "trapezoid", target)
 
     def passes() -> None:
+        """S + 1 passes forward, and backward to the first block, as many images as ours has."""
         for k in range(IMAGES_STEPS + 1):
             caught: list[Tensor] = []
             handle = layers[names[0]].register_forward_hook(
@@ -299,25 +302,25 @@ def resnet_bench(repeats: int, threads: int) -> None:
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     compare(mine, IMAGES, {"bare passes": passes}, IMAGES, repeats)
-    twin = literal(network, layers, images.requires_grad_(), IMAGES_STEPS, [best])
-    images.requires_grad_(False)
-    found = mine()
-    found = {name: values[:, None] for name, values in found.items()}
+    few = images[:CAPTUMS_IMAGES]
+    twin = literal(network, layers, few.clone().requires_grad_(), IMAGES_STEPS, [best[: len(few)]])
+    found = {name: values[:, None] for name, values in mine(len(few)).items()}
     print(f"  relative difference from the literal twin {difference(found, twin)}")
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     if has_bscope():
-        compare(
-            mine, IMAGES,
-            {"the paper's library": lambda: papers(network, layers, images, IMAGES_STEPS, [None])},
-            IMAGES, repeats,
-        )  # fmt: skip
-    compare(
-        mine, IMAGES,
-        {"captum, a call a layer": lambda: captum(
-            network, layers, images, IMAGES_STEPS, [best], IMAGES * 2)},
-        IMAGES, 1,
-    )  # fmt: skip
+        theirs = images[:THEIR_IMAGES]
+        others = {
+            "the paper's library": lambda: papers(network, layers, theirs, IMAGES_STEPS, [None])
+        }
+        compare(mine, IMAGES, others, THEIR_IMAGES, repeats)
+    chosen = best[: len(few)]
+    others = {
+        "captum, a call a layer": lambda: captum(
+            network, layers, few, IMAGES_STEPS, [chosen], IMAGES_STEPS * len(few)
+        )
+    }
+    compare(mine, IMAGES, others, CAPTUMS_IMAGES, 1)
     for steps in (10, 50):
         mb = memory(_resnet_run, steps, threads=threads)
         print(f"  peak memory of ours, {steps} steps: {mb:.0f} MB more", flush=True)

@@ -5,7 +5,7 @@ Everything is undone when a ``with`` block ends, also when the network raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -123,3 +123,19 @@ def stopped_after(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]
             stack.callback(layer.register_forward_hook(catch(name)).remove)
         with suppress(_StopPass):
             yield caught
+
+
+def shapes_of(
+    network: nn.Module, modules: Sequence[nn.Module], inputs: Tensor
+) -> dict[nn.Module, torch.Size]:
+    """Shapes of what modules give, each of which runs once and gives one tensor."""
+    found: dict[nn.Module, torch.Size] = {}
+
+    def note(module: nn.Module, args: Any, output: Tensor) -> None:
+        found[module] = output.shape
+
+    with ExitStack() as stack, torch.no_grad():
+        for module in modules:
+            stack.callback(module.register_forward_hook(note).remove)
+        network(inputs.clone())
+    return found

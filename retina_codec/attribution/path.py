@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -79,6 +79,7 @@ class Path:
         self.history = history
         self.fixed: Tensor | None = None
         self.ends: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self.shapes: dict[nn.Module, torch.Size] = {}  # of what idle modules would give
         if question.plan.straight:
             one = self.baseline[:1] if history is None else self.baseline[:1, :history]
             self._find_ends(one)
@@ -91,29 +92,42 @@ class Path:
         plan = self.question.plan
         starts = self._straight(baseline)  # of one sample: it is that of all
         ends = self._straight(self.inputs)
+        shapes = self.shapes
         few = self.inputs[:CHECKED]
         if self.history is not None:
             few = few[:, : self.history - 1 + CHECKED]
+        if any(
+            len(end) != len(self.sample) or starts[module].shape != (1, *end.shape[1:])
+            for module, end in ends.items()
+        ):
+            # Layers that do not give a row a sample, but maps of whole segments.
+            starts, few = self._straight(self.baseline), self.inputs
         middles = self._straight(torch.lerp(self.baseline[: len(few), : few.shape[1]], few, 0.5))
         for module in plan.straight:
             here = middles[module]
-            end = ends[module][: len(here)]
-            if not lies_on_line(here, starts[module].expand_as(end), end, 0.5):
+            start, end = starts[module], ends[module][: len(here)]
+            if not lies_on_line(
+                here, start if len(start) == len(end) else start.expand_as(end), end, 0.5
+            ):
                 self.question = replace(
                     self.question, plan=replace(plan, straight=[], idle=[], reads_input=True)
                 )
                 return
         self.ends = {module: (starts[module], ends[module]) for module in plan.straight}
+        self.shapes = shapes
 
     def _straight(self, inputs: Tensor) -> dict[nn.Module, Tensor]:
         """Run the network as far as the straight layers; give their outputs."""
-        straight = {str(i): module for i, module in enumerate(self.question.plan.straight)}
+        plan = self.question.plan
+        wanted = {str(i): module for i, module in enumerate([*plan.straight, *plan.idle])}
         arithmetic = self.question.arithmetic(inputs.device)
-        with torch.no_grad(), arithmetic, stopped_after(straight) as caught:
+        with torch.no_grad(), arithmetic, stopped_after(wanted) as caught:
             self.question.network(inputs.clone())
+        found = {module: caught[name] for name, module in wanted.items()}
+        self.shapes = {module: found[module].shape for module in plan.idle}
         return {
-            module: caught[name].float() if self.question.precision else caught[name]
-            for name, module in straight.items()
+            module: found[module].float() if self.question.precision else found[module]
+            for module in plan.straight
         }
 
     def _points(self, places: Sequence[float]) -> Tensor:
@@ -127,7 +141,11 @@ class Path:
         question, plan = self.question, self.question.plan
         given = {module: _between(start, end, places) for module, (start, end) in self.ends.items()}
         n_points = len(places)
-        idle = {module: self.inputs.new_empty(0) for module in plan.idle} if self.ends else {}
+        idle = {
+            module: self.inputs.new_empty(n_points * shape[0], *shape[1:])
+            for module, shape in self.shapes.items()
+            if self.ends
+        }
         if self.ends and not plan.reads_input:
             inputs = self.inputs.new_empty(n_points * len(self.inputs), *self.inputs.shape[1:])
         else:
@@ -153,18 +171,27 @@ class Path:
         return path
 
     def held(
-        self, layer: nn.Module, values: Tensor, idle: Sequence[nn.Module], reads_input: bool
+        self,
+        layer: nn.Module,
+        values: Tensor,
+        idle: Mapping[nn.Module, torch.Size],
+        reads_input: bool,
     ) -> Tensor:
         """Give the targets (point, sample, n) when a layer gives `values` (point * sample, ...).
 
-        `idle` modules do not run: nothing but the layer needs them.
+        `idle` modules, with the shape that they give for the batch, do not run: nothing but the
+        layer needs them.
         """
         question = self.question
         n_points = len(values) // len(self.sample)
         inputs = self.inputs.new_empty(n_points * len(self.inputs), *self.inputs.shape[1:])
         if reads_input:
             inputs = self.inputs.repeat(n_points, *[1] * (self.inputs.ndim - 1))
-        given = {**{module: self.inputs.new_empty(0) for module in idle}, layer: values}
+        given = {
+            module: self.inputs.new_empty(n_points * shape[0], *shape[1:])
+            for module, shape in idle.items()
+        }
+        given[layer] = values
         with torch.no_grad(), question.arithmetic(inputs.device), replaced(given):
             outputs = question.network(inputs).unflatten(0, (n_points, -1))
         return question.target.values(

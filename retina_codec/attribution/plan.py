@@ -22,7 +22,7 @@ PLACES = (0.5, 0.2718, -1.0, -30.0, 30.0)
 # Of the largest value: single precision of a sum over some thousand inputs.
 STRAIGHT = 2e-5
 # Samples looked at.
-PROBE = 8
+PROBE = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class Plan:
     idle: list[nn.Module] = field(default_factory=list)
     reads_input: bool = True
     shared: frozenset[str] = frozenset()
+
+
+def stirred(inputs: Tensor) -> Tensor:
+    """Add noise as large as the inputs: data may begin with a stretch of the baseline itself."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(inputs.shape, generator=generator, dtype=torch.float32).to(inputs)
+    size = float(inputs.abs().amax())
+    return inputs + noise * (size if size > 0 else 1.0)
 
 
 def make_plan(
@@ -189,29 +197,46 @@ def front_of(network: nn.Module, layer: nn.Module, probe: Tensor) -> tuple[list[
     return [module for module in idle if module is not layer], reads_input
 
 
-def cuts(network: nn.Module, layer: nn.Module, probe: Tensor) -> bool:
-    """Whether every path from the input to the outputs passes through `layer`.
+def bypassed(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor) -> list[str]:
+    """Layers that do not cut the network: something goes from input to outputs around them.
 
-    The layer's output is held, and what gradient is left to the input has gone around it.
+    In one pass every layer's output is cut off from what came before. What each layer, and the
+    outputs, then still depend on is to be the layer right before it; if it is an earlier one,
+    those between are bypassed.
     """
-
-    def hold(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        return output.detach()
-
     inputs = probe.detach().clone().requires_grad_()
-    handle = layer.register_forward_hook(hold)
-    try:
-        outputs = network(inputs)
-    finally:
-        handle.remove()
-    if not outputs.requires_grad:
-        return True
-    # Not the sum, whose gradient is zero behind a softmax.
-    weights = torch.linspace(1, 2, outputs[0].numel(), dtype=outputs.dtype, device=outputs.device)
-    (gradient,) = torch.autograd.grad(
-        (outputs.flatten(1) * weights).sum(), inputs, allow_unused=True
-    )
-    return gradient is None or not bool(gradient.any())
+    leaves: dict[str, Tensor] = {"": inputs}
+    stages: dict[str, Tensor] = {}
+
+    def hold(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def hook(module: nn.Module, given: Any, output: Tensor) -> Tensor:
+            stages[name] = output.clone()  # before an in-place module writes to it
+            leaves[name] = output.detach().clone().requires_grad_()
+            return leaves[name].clone()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(hold(name)).remove)
+        outputs = network(inputs.clone())
+    order = list(leaves)
+    found: set[str] = set()
+    for place, stage in enumerate([*stages.values(), outputs], start=1):
+        if not stage.requires_grad:
+            continue
+        # Not the plain sum, whose gradient is zero behind a softmax.
+        weights = torch.linspace(1, 2, stage[0].numel()).to(stage)
+        gradients = torch.autograd.grad(
+            (stage.flatten(1) * weights).sum(),
+            [leaves[name] for name in order[:place]],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        for before, gradient in enumerate(gradients):
+            if gradient is not None and bool(gradient.any()):
+                found |= set(order[before + 1 : place])
+    return [name for name in layers if name in found]
 
 
 def elementwise_after(

@@ -21,10 +21,12 @@ from retina_codec.attribution.methods import Ablation, IntegratedGradients, Meth
 from retina_codec.attribution.path import Path, Question
 from retina_codec.attribution.plan import (
     PROBE,
-    cuts,
+    Plan,
+    bypassed,
     elementwise_after,
     front_of,
     make_plan,
+    stirred,
 )
 from retina_codec.attribution.reduction import SIGNS, LayerResult, Reduction, layout_of
 from retina_codec.attribution.silencing import silenced
@@ -73,18 +75,17 @@ class Run:
         shape = tuple(probe.inputs.shape[1 if probe.history is None else 2 :])
         self.baselines = methods.baselines_of(method, shape).to(model.device, model.dtype)
         self.collected = dict(layers)
-        plan = make_plan(
-            model.network, layers, probe.inputs, self.baselines[0].expand_as(probe.inputs)
-        )
+        self.stirred = stirred(probe.inputs)
+        plan = self._plan(layers)
         if isinstance(method, IntegratedGradients) and not options.allow_bypass:
-            for name, layer in layers.items():
-                if not cuts(model.network, layer, probe.inputs):
-                    raise ValueError(
-                        f"layer {name!r} does not cut the network: outputs also depend on the "
-                        "input by ways around it, so that its contributions do not add up; take "
-                        "the block that contains it, or allow_bypass=True to have the part that "
-                        "passes through it"
-                    )
+            around = bypassed(model.network, layers, self.stirred)
+            if around:
+                raise ValueError(
+                    f"layer {around[0]!r} does not cut the network: outputs also depend on the "
+                    "input by ways around it, so that its contributions do not add up; take "
+                    "the block that contains it, or allow_bypass=True to have the part that "
+                    "passes through it"
+                )
         # The numbers of a double-precision network are kept as they are.
         self.dtype = np.float64 if model.dtype == torch.float64 else np.float32
         precision = PRECISIONS[options.precision]
@@ -113,7 +114,7 @@ class Run:
             for name, a in nodes.layers.items()
         }
         self.fronts = (
-            {name: front_of(model.network, layer, probe.inputs) for name, layer in layers.items()}
+            {name: front_of(model.network, layer, self.stirred) for name, layer in layers.items()}
             if isinstance(method, Ablation)
             else {}
         )
@@ -121,6 +122,10 @@ class Run:
             self.notes["precision_error"] = self._precision_error(probe)
         self.scale = self._spread() if getattr(method, "tolerance", None) is not None else None
         self.unresolved = 0
+
+    def _plan(self, layers: Mapping[str, nn.Module]) -> Plan:
+        baseline = self.baselines[0].expand_as(self.stirred)
+        return make_plan(self.model.network, layers, self.stirred, baseline)
 
     def _path(self, batch: Batch, baseline: int, inputs: Tensor | None = None) -> Path:
         return Path(
@@ -136,11 +141,9 @@ class Run:
         network, plan = self.model.network, self.question.plan
         for name, layer in plan.layers.items():
             candidates = {"0": layer}
-            for i, module in enumerate(elementwise_after(network, name, layer, probe.inputs)):
+            for i, module in enumerate(elementwise_after(network, name, layer, self.stirred)):
                 candidates[str(i + 1)] = module
-            trial = make_plan(
-                network, candidates, probe.inputs, self.baselines[0].expand_as(probe.inputs)
-            )
+            trial = self._plan(candidates)
             path = Path(
                 replace(self.question, plan=trial),
                 probe.inputs,
@@ -156,10 +159,7 @@ class Run:
         self.notes["collected_at"] = {
             name: names.get(module, name) for name, module in self.collected.items()
         }
-        plan = make_plan(
-            network, self.collected, probe.inputs, self.baselines[0].expand_as(probe.inputs)
-        )
-        self.question = replace(self.question, plan=plan)
+        self.question = replace(self.question, plan=self._plan(self.collected))
 
     def _precision_error(self, probe: Batch) -> float:
         """Largest difference to the model's own precision, relative to the largest contribution."""

@@ -18,7 +18,8 @@ from retina_codec.models.ln import LN
 from retina_codec.models.model import LayerGeometry, Model, RetinaModel
 from retina_codec.models.retinotopic import Retinotopic
 from retina_codec.models.saving import load_model
-from retina_codec.models.shared_core import SharedCore, joint_batches, train_jointly
+from retina_codec.models.segments import joint_batches
+from retina_codec.models.shared_core import SharedCore, train_jointly
 from retina_codec.models.stacked import StackedBNCNN
 from retina_codec.models.training import train
 from retina_codec.models.windows import from_module

@@ -18,7 +18,6 @@ from retina_codec._common.files import written_beside
 from retina_codec._common.version import __version__
 from retina_codec.models.checkpoint_files import describe_models
 from retina_codec.models.saving import load_model
-from retina_codec.models.segments import joint_batches as joint_batches
 from retina_codec.models.training import (
     checked_settings,
     history_of,

@@ -9,8 +9,8 @@ import retina_codec as rc
 from retina_codec._common.time import block_coordinate, time_coordinate
 from retina_codec.models.core_readout import CoreReadout, fitting_kernels, fitting_lags
 from retina_codec.models.readouts import FactorisedReadout, GaussianReadout
-from retina_codec.models.segments import Segments
-from retina_codec.models.shared_core import SharedCore, joint_batches, train_jointly
+from retina_codec.models.segments import Segments, joint_batches
+from retina_codec.models.shared_core import SharedCore, train_jointly
 
 
 def movie_of(n, shape=(8, 9), seed=0, blocks=None):
