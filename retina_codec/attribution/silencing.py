@@ -22,10 +22,13 @@ def silenced(path: Path, method: Ablation, fronts: Fronts, samples: int) -> Deco
     target = top.targets[0]
     n, n_targets = target.shape
     together = max(1, samples // n)
+    shapes = path.shapes({module for idle, _ in fronts.values() for module in idle})
     contribution = {}
     for name, layer in path.question.plan.layers.items():
         here = top.at(0)[name]
         silent = bottom.at(0)[name].flatten(1)
+        modules, reads_input = fronts[name]
+        idle = {module: shapes[module] for module in modules}
         if method.silence == "zero":
             silent = torch.zeros_like(silent)
         units = silent.shape[1]
@@ -35,7 +38,6 @@ def silenced(path: Path, method: Ablation, fronts: Fronts, samples: int) -> Deco
             values = here.flatten(1).repeat(len(chosen), 1, 1)
             for i, unit in enumerate(chosen):
                 values[i, :, unit] = silent[:, unit]
-            idle, reads_input = fronts[name]
             changed = path.held(
                 layer, values.view(len(chosen) * n, *here.shape[1:]), idle, reads_input
             )
