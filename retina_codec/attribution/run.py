@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -313,15 +313,18 @@ class Run:
                 "an error that does not fall with the steps is that of a layer that does not cut "
                 "the network",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     # Labels
 
-    def template(self) -> dict[str, xr.Dataset]:
+    def template(
+        self, zeros: Callable[[tuple[int, ...], Any], Any] = np.zeros
+    ) -> dict[str, xr.Dataset]:
         """Give the groups (``""`` the root) of the result, all values still to be filled in.
 
-        The arrays take no memory until they are written to.
+        ``zeros(shape, dtype)`` makes the arrays: by default in memory, which they take as they are
+        written to.
         """
         labels = self.target.labels
         sample, n = self.model.sample_dim, len(self.samples)
@@ -334,7 +337,7 @@ class Run:
         units = {"units": self.target.units}
 
         def empty(dims: tuple[str, ...], shape: tuple[int, ...], attrs: dict[str, str]) -> Any:
-            return dims, np.zeros(shape, self.dtype), attrs
+            return dims, zeros(shape, self.dtype), attrs
 
         root = {
             "target": empty(dims, shape, {**units, "long_name": "target"}),
@@ -342,7 +345,7 @@ class Run:
         }
         if self.scale is not None:
             attrs = {"units": "1", "long_name": "steps along the path"}
-            root["steps"] = ((sample,), np.zeros(n, np.int32), attrs)
+            root["steps"] = ((sample,), zeros((n,), np.int32), attrs)
         groups = {"": xr.Dataset(root, coords, self.attrs())}
         error = {**units, "long_name": "sum of contributions minus change of the target"}
         for name, result in self.results.items():
