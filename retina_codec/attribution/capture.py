@@ -5,6 +5,7 @@ Everything is undone when a ``with`` block ends, also when the network raises.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -69,7 +70,7 @@ def execution_order(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
     with ExitStack() as stack, torch.no_grad():
         for module in network.modules():
             stack.callback(module.register_forward_hook(note).remove)
-        network(inputs)
+        network(inputs.clone())  # for a network that works on its input in place
     return [module for module in ended if module not in several]
 
 
@@ -77,8 +78,8 @@ def execution_order(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
 def replaced(outputs: Mapping[nn.Module, Tensor]) -> Iterator[None]:
     """Let modules give these outputs, whatever their inputs, without computing anything.
 
-    Hooks of the user's that change a module's output have acted on what is given already: their
-    result is put aside.
+    Hooks of the user's on these modules do not run: those that change an output have acted on
+    what is given already.
     """
     with ExitStack() as stack:
         for module, output in outputs.items():
@@ -86,19 +87,45 @@ def replaced(outputs: Mapping[nn.Module, Tensor]) -> Iterator[None]:
         yield
 
 
+# Where PyTorch keeps what it calls before and after a module's forward.
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
 @contextmanager
 def _replaced(module: nn.Module, output: Tensor) -> Iterator[None]:
     before = vars(module).get("forward")
+    hooks = {name: getattr(module, name) for name in HOOKS}
     module.forward = lambda *args, **kwargs: output
-    handle = module.register_forward_hook(lambda *args: output)
+    for name in HOOKS:
+        setattr(module, name, OrderedDict())
     try:
         yield
     finally:
-        handle.remove()
+        for name in HOOKS:
+            setattr(module, name, hooks[name])
         if before is None:
             del module.forward
         else:
             module.forward = before
+
+
+def blank(shape: Sequence[int], like: Tensor, value: float = float("nan")) -> Tensor:
+    """Give a tensor that takes no memory, for what is not looked at."""
+    return like.new_full((), value).expand(*shape)
+
+
+@contextmanager
+def shapes_of(modules: Collection[nn.Module]) -> Iterator[dict[nn.Module, torch.Size]]:
+    """Note the shapes of the outputs of modules in the forward pass that runs inside."""
+    shapes: dict[nn.Module, torch.Size] = {}
+
+    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        shapes[module] = output.shape
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_hook(note).remove)
+        yield shapes
 
 
 class _StopPass(Exception):  # noqa: N818 - a signal, not an error
@@ -123,19 +150,3 @@ def stopped_after(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]
             stack.callback(layer.register_forward_hook(catch(name)).remove)
         with suppress(_StopPass):
             yield caught
-
-
-def shapes_of(
-    network: nn.Module, modules: Sequence[nn.Module], inputs: Tensor
-) -> dict[nn.Module, torch.Size]:
-    """Shapes of what modules give, each of which runs once and gives one tensor."""
-    found: dict[nn.Module, torch.Size] = {}
-
-    def note(module: nn.Module, args: Any, output: Tensor) -> None:
-        found[module] = output.shape
-
-    with ExitStack() as stack, torch.no_grad():
-        for module in modules:
-            stack.callback(module.register_forward_hook(note).remove)
-        network(inputs.clone())
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from retina_codec._common.checks import require_at_least, require_choice, requir
 from retina_codec._common.files import open_tree
 from retina_codec._common.progress import progress_bar
 from retina_codec.attribution.budget import MEMORY_BUDGET
+from retina_codec.attribution.identity import identity_of
 from retina_codec.attribution.methods import IntegratedGradients, Method
 from retina_codec.attribution.reduction import Reduction
 from retina_codec.attribution.run import PRECISIONS, Options, Run
+from retina_codec.attribution.store import RECORD, Store, require_zarr, unfinished
+from retina_codec.attribution.streaming import process_of, stream
 from retina_codec.attribution.targets import Output, Target, TopK
 from retina_codec.models.model import Model, frozen
 from retina_codec.models.tensors import TensorModel
@@ -46,6 +50,9 @@ def contributions(
     precision: str = "model",
     memory_budget: float = MEMORY_BUDGET,
     memory_limit: float = 8e9,
+    store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    process: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> xr.DataTree:
     """How much each hidden unit contributed to each output, for every sample.
@@ -95,7 +102,21 @@ def contributions(
     memory_budget : float
         Bytes that a pass through the network may take.
     memory_limit : float
-        Bytes that the result may take; more is refused with advice.
+        Bytes that a result in memory may take; more is refused with advice.
+    store : path, optional
+        Name of a Zarr store, ending in ``.zarr``, that the result is streamed into while it is
+        computed, for results larger than memory and runs of hours. Until all is there it is in
+        the folder ``NAME.zarr.unfinished``. A run that was killed is called again with the same
+        arguments: it goes on where it was, and ends with the same bits (on the same machine). A
+        store that has the same run already is opened, and nothing computed. Data of more than a
+        GiB are compared by 64 stretches of them, smaller ones as a whole.
+    overwrite : bool
+        Replace a `store` of another run; what stands there stays until the new one is whole.
+    process : (int, int), optional
+        Rank of this process, and how many share the run: each calls this function with the same
+        arguments and the same `store`, on a disk that all of them see, and gets the whole result.
+        By default as torch.distributed has it, or the variables RANK and WORLD_SIZE that torchrun
+        and others set; without them, one process.
     progress : bool
         Show a progress bar.
 
@@ -107,16 +128,20 @@ def contributions(
         sign], channel, y, x) less the dims summed over, ``completeness_error`` (sample[, cell]):
         the sum of the contributions minus ``target - target_baseline``, near 0 if the layer cuts
         every path to the output; ``contribution_class_token`` where a layer has class tokens
-        (they are part of that sum); and the `extras`.
+        (they are part of that sum); and the `extras`. With `store`, opened lazily from there.
 
     Raises
     ------
     ValueError
         For an unknown layer, target or dim, data that do not fit the model, a layer that does not
-        cut the network or has no path to the output, a network with dropout on, or a result above
-        `memory_limit`.
+        cut the network or has no path to the output, a network with dropout on, a result above
+        `memory_limit`, or a `store` that holds something else.
     TypeError
         If `target` or `method` is not one of ours.
+    OSError
+        If the disk of `store` is full; what is done is kept.
+    TimeoutError
+        If another process does not do its part.
 
     References
     ----------
@@ -156,9 +181,37 @@ def contributions(
         require_count(batch_size, 1, "batch_size")
     require_at_least(memory_budget, 1, "memory_budget")
     options = Options(memory_budget, batch_size, precision, collect, allow_bypass, extras)
+
+    def planned() -> Run:
+        return Run(model, samples, modules, target, method, reduction, layer_dims or {}, options)
+
+    if store is None:
+        if process is not None or overwrite:
+            raise ValueError(
+                "process and overwrite are of a store: name one, as store='run.zarr', or leave "
+                "them out"
+            )
+        with _undisturbed(model):
+            return _in_memory(planned(), memory_limit, progress)
+    place = Path(store)
+    require_zarr(place)
+    share = process_of(process)
+    identity = identity_of(
+        model,
+        data,
+        list(modules),
+        target,
+        method,
+        reduction,
+        extras=extras,
+        collect=collect,
+        allow_bypass=allow_bypass,
+        layer_dims=layer_dims or {},
+        precision=precision,
+    )
     with _undisturbed(model):
-        run = Run(model, samples, modules, target, method, reduction, layer_dims or {}, options)
-        return _in_memory(run, memory_limit, progress)
+        stream(Store(place, identity, batch_size, overwrite), planned, share, progress)
+    return open_contributions(place)
 
 
 def open_contributions(store: str | os.PathLike[str]) -> xr.DataTree:
@@ -167,7 +220,7 @@ def open_contributions(store: str | os.PathLike[str]) -> xr.DataTree:
     Parameters
     ----------
     store : path
-        What `retina_codec.save_tree` wrote.
+        What `contributions` streamed there, or `retina_codec.save_tree` wrote.
 
     Returns
     -------
@@ -179,12 +232,20 @@ def open_contributions(store: str | os.PathLike[str]) -> xr.DataTree:
     FileNotFoundError, OSError, ValueError
         If the store is missing, damaged, or holds no contributions.
     """
+    left = unfinished(Path(store))
+    if left.exists() and not Path(store).exists():
+        raise FileNotFoundError(
+            f"store={str(store)!r} is unfinished (what is done is in {left}): call "
+            "retina_codec.contributions again with the same arguments to go on"
+        )
     tree = open_tree(store, "store")
     if "layers" not in tree.children or "target" not in tree:
         raise ValueError(
             f"store={str(store)!r} holds no contributions; expected a variable 'target' and a "
             "group 'layers'"
         )
+    # What the store is of: not so of what is computed from it.
+    tree.attrs.pop(RECORD, None)
     return tree
 
 

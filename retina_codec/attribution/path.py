@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from retina_codec.attribution.capture import captured, replaced, stopped_after
+from retina_codec.attribution.capture import (
+    blank,
+    captured,
+    replaced,
+    shapes_of,
+    stopped_after,
+)
 from retina_codec.attribution.plan import Plan, lies_on_line
 from retina_codec.attribution.targets import BoundTarget
 
-# Samples of a batch on which straight layers are looked at again, half-way.
+# Samples of a batch on which straight layers are looked at again, half-way along the path.
 CHECKED = 16
 
 
@@ -79,55 +85,63 @@ class Path:
         self.history = history
         self.fixed: Tensor | None = None
         self.ends: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-        self.shapes: dict[nn.Module, torch.Size] = {}  # of what idle modules would give
-        if question.plan.straight:
-            one = self.baseline[:1] if history is None else self.baseline[:1, :history]
-            self._find_ends(one)
+        self._idle_shapes: dict[nn.Module, torch.Size] = {}
+        if question.plan.straight and not self._find_ends():
+            plan = replace(question.plan, straight=[], idle=[], reads_input=True)
+            self.question = replace(question, plan=plan)
 
-    def _find_ends(self, baseline: Tensor) -> None:
+    def _find_ends(self) -> bool:
         """Straight layers at the ends of the path, between which they need not be computed.
 
-        They are looked at again half-way; a batch on which one bends walks its whole path.
+        They are looked at again half-way, on the samples that differ most from the baseline. If
+        one bends, or does not run, the batch walks its whole path: False.
         """
         plan = self.question.plan
-        starts = self._straight(baseline)  # of one sample: it is that of all
-        ends = self._straight(self.inputs)
-        shapes = self.shapes
-        few = self.inputs[:CHECKED]
-        if self.history is not None:
-            few = few[:, : self.history - 1 + CHECKED]
-        if any(
-            len(end) != len(self.sample) or starts[module].shape != (1, *end.shape[1:])
-            for module, end in ends.items()
-        ):
-            # Layers that do not give a row a sample, but maps of whole segments.
-            starts, few = self._straight(self.baseline), self.inputs
+        one = self.baseline[:1] if self.history is None else self.baseline[:1, : self.history]
+        with shapes_of(plan.idle) as shapes:
+            ends = self._straight(self.inputs)
+        starts = self._straight(one)  # of one sample: it is that of all
+        samples_first = all(len(end) == len(self.sample) for end in ends.values())
+        if samples_first:
+            few, chosen = self._most_unlike()
+        else:
+            few, chosen = self.inputs, slice(None)
+            starts = self._straight(self.baseline)
         middles = self._straight(torch.lerp(self.baseline[: len(few), : few.shape[1]], few, 0.5))
+        ran = [len(found) == len(plan.straight) for found in (starts, ends, middles)]
+        if not all(ran) or len(shapes) < len(plan.idle):
+            return False
         for module in plan.straight:
-            here = middles[module]
-            start, end = starts[module], ends[module][: len(here)]
-            if not lies_on_line(
-                here, start if len(start) == len(end) else start.expand_as(end), end, 0.5
-            ):
-                self.question = replace(
-                    self.question, plan=replace(plan, straight=[], idle=[], reads_input=True)
-                )
-                return
+            end = ends[module][chosen]
+            if not lies_on_line(middles[module], starts[module].expand_as(end), end, 0.5):
+                return False
         self.ends = {module: (starts[module], ends[module]) for module in plan.straight}
-        self.shapes = shapes
+        self._idle_shapes = dict(shapes)
+        return True
+
+    def _most_unlike(self) -> tuple[Tensor, slice | Tensor]:
+        """Take inputs of a few samples that differ most from the baseline, and which those are."""
+        inputs = self.inputs
+        if self.history is not None and len(inputs) == 1:
+            away = (inputs - self.baseline)[0].flatten(1).abs().amax(1)
+            # Windows that begin before the frame.
+            last = max(len(self.sample) - CHECKED, 0)
+            start = min(max(int(away.argmax()) - CHECKED // 2, 0), last)
+            stop = min(start + CHECKED, len(self.sample))
+            return inputs[:, start : stop + self.history - 1], slice(start, stop)
+        away = (inputs - self.baseline).flatten(1).abs().amax(1)
+        chosen = away.topk(min(CHECKED, len(inputs))).indices
+        return inputs[chosen], chosen
 
     def _straight(self, inputs: Tensor) -> dict[nn.Module, Tensor]:
-        """Run the network as far as the straight layers; give their outputs."""
-        plan = self.question.plan
-        wanted = {str(i): module for i, module in enumerate([*plan.straight, *plan.idle])}
+        """Run the network as far as the straight layers; give the outputs of those that ran."""
+        straight = {str(i): module for i, module in enumerate(self.question.plan.straight)}
         arithmetic = self.question.arithmetic(inputs.device)
-        with torch.no_grad(), arithmetic, stopped_after(wanted) as caught:
+        with torch.no_grad(), arithmetic, stopped_after(straight) as caught:
             self.question.network(inputs.clone())
-        found = {module: caught[name] for name, module in wanted.items()}
-        self.shapes = {module: found[module].shape for module in plan.idle}
         return {
-            module: found[module].float() if self.question.precision else found[module]
-            for module in plan.straight
+            straight[name]: value.float() if self.question.precision else value
+            for name, value in caught.items()
         }
 
     def _points(self, places: Sequence[float]) -> Tensor:
@@ -141,13 +155,9 @@ class Path:
         question, plan = self.question, self.question.plan
         given = {module: _between(start, end, places) for module, (start, end) in self.ends.items()}
         n_points = len(places)
-        idle = {
-            module: self.inputs.new_empty(n_points * shape[0], *shape[1:])
-            for module, shape in self.shapes.items()
-            if self.ends
-        }
+        idle = self._idle(self._idle_shapes, n_points)
         if self.ends and not plan.reads_input:
-            inputs = self.inputs.new_empty(n_points * len(self.inputs), *self.inputs.shape[1:])
+            inputs = self._unread(n_points)
         else:
             inputs = self._points(places)
         with (
@@ -157,6 +167,12 @@ class Path:
             captured(plan.layers, shared=plan.shared) as caught,
         ):
             outputs = question.network(inputs)
+        for name in plan.layers:
+            if name not in caught:
+                raise ValueError(
+                    f"layer {name!r} does not run at every point of the path: which way the "
+                    "network takes depends on its input; take the block that contains the layer"
+                )
         outputs = outputs.unflatten(0, (n_points, -1))
         if question.precision is not None:
             outputs = outputs.float()
@@ -164,11 +180,36 @@ class Path:
             self.fixed = question.target.choose(outputs[0].detach(), self.sample)
         return Nodes(caught, question.target.values(outputs, self.fixed))
 
+    def _unread(self, n_points: int) -> Tensor:
+        """Give inputs that are not looked at."""
+        shape = self.inputs.shape
+        return blank((n_points * shape[0], *shape[1:]), self.inputs, 0.0)
+
+    def _idle(
+        self, shapes: Mapping[nn.Module, torch.Size], n_points: int
+    ) -> dict[nn.Module, Tensor]:
+        """Give outputs of modules that are not looked at."""
+        return {
+            module: blank((n_points * shape[0], *shape[1:]), self.inputs)
+            for module, shape in shapes.items()
+        }
+
     def moved_to(self, inputs: Tensor) -> Path:
         """Path of the same samples to other inputs, with what the target fixed."""
         path = Path(self.question, inputs, self._baseline, self.sample, self.history)
         path.fixed = self.fixed
         return path
+
+    def shapes(self, modules: Collection[nn.Module]) -> dict[nn.Module, torch.Size]:
+        """Shapes of the outputs of modules, at the input."""
+        question = self.question
+        with (
+            torch.no_grad(),
+            question.arithmetic(self.inputs.device),
+            shapes_of(modules) as shapes,
+        ):
+            question.network(self.inputs.clone())
+        return shapes
 
     def held(
         self,
@@ -179,19 +220,15 @@ class Path:
     ) -> Tensor:
         """Give the targets (point, sample, n) when a layer gives `values` (point * sample, ...).
 
-        `idle` modules, with the shape that they give for the batch, do not run: nothing but the
-        layer needs them.
+        `idle` modules, of whose outputs the shapes are given, do not run: nothing but the layer
+        needs them.
         """
         question = self.question
         n_points = len(values) // len(self.sample)
-        inputs = self.inputs.new_empty(n_points * len(self.inputs), *self.inputs.shape[1:])
+        inputs = self._unread(n_points)
         if reads_input:
             inputs = self.inputs.repeat(n_points, *[1] * (self.inputs.ndim - 1))
-        given = {
-            module: self.inputs.new_empty(n_points * shape[0], *shape[1:])
-            for module, shape in idle.items()
-        }
-        given[layer] = values
+        given = {**self._idle(idle, n_points), layer: values}
         with torch.no_grad(), question.arithmetic(inputs.device), replaced(given):
             outputs = question.network(inputs).unflatten(0, (n_points, -1))
         return question.target.values(

@@ -14,13 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retina_codec.attribution.capture import captured, execution_order, replaced, stopped_after
+from retina_codec.attribution.capture import (
+    blank,
+    captured,
+    execution_order,
+    replaced,
+    stopped_after,
+)
 
 # Multiples of the input where a layer is compared with a straight line through 0 and 1: along the
-# path, and far outside, where any rectification or saturation shows.
-PLACES = (0.5, 0.2718, -1.0, -30.0, 30.0)
+# path, and far outside, where any rectification or saturation shows, whatever the layer's bias.
+PLACES = (0.5, 0.2718, -1.0, -30.0, 30.0, -1e7, 1e7)
 # Of the largest value: single precision of a sum over some thousand inputs.
 STRAIGHT = 2e-5
+# Of the largest output: the same sample in batches of other sizes.
+APART = 1e-3
 # Samples looked at.
 PROBE = 2
 
@@ -42,14 +50,6 @@ class Plan:
     shared: frozenset[str] = frozenset()
 
 
-def stirred(inputs: Tensor) -> Tensor:
-    """Add noise as large as the inputs: data may begin with a stretch of the baseline itself."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(inputs.shape, generator=generator, dtype=torch.float32).to(inputs)
-    size = float(inputs.abs().amax())
-    return inputs + noise * (size if size > 0 else 1.0)
-
-
 def make_plan(
     network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor, baseline: Tensor
 ) -> Plan:
@@ -64,6 +64,8 @@ def make_plan(
     with torch.no_grad():
         order = _order(network, layers, probe)
         outputs = network(probe.clone())
+        if not bool(torch.isfinite(outputs).all()):
+            raise ValueError("model gives NaN or infinite outputs for the first samples")
         again = network(probe.clone())
         if not torch.equal(outputs, again):
             raise ValueError(
@@ -71,12 +73,13 @@ def make_plan(
                 f"difference is {float((outputs - again).abs().max()):.3g}): contributions need "
                 "a network without dropout or noise in evaluation mode"
             )
+        _require_apart(network, probe, outputs)
         straight = _straight(network, order, layers, probe, baseline)
         idle, reads_input = _needed(network, straight, probe, outputs)
     return Plan(
         dict(layers),
         [module for module in straight if module not in idle],
-        [module for module in straight if module in idle],
+        idle,
         reads_input,
         frozenset(_unchanged(network, layers, probe)),
     )
@@ -104,10 +107,36 @@ def _order(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor) -
     for name, module in layers.items():
         if module not in order:
             with captured({name: module}) as caught:
-                network(probe)  # says it if the layer runs twice or gives no tensor
+                network(probe.clone())  # says it if the layer runs twice or gives no tensor
             if name not in caught:
                 raise ValueError(f"layer {name!r} does not run in the forward pass: choose another")
     return order
+
+
+def _require_apart(network: nn.Module, probe: Tensor, outputs: Tensor) -> None:
+    """Raise ValueError if the first sample's outputs change with what is beside it in a batch."""
+    if len(probe) == 1:
+        return
+    alone = network(probe[:1].clone())
+    scale = float(outputs.abs().amax())
+    if alone.shape != outputs[:1].shape or not torch.allclose(
+        alone, outputs[:1], rtol=0, atol=APART * scale
+    ):
+        raise ValueError(
+            "model gives other outputs for a sample when it is alone than in a batch with others: "
+            "contributions need a network that treats every sample by itself"
+        )
+
+
+def scattered(probe: Tensor) -> Tensor:
+    """Give inputs around the probe, with noise on them, so that no part of them stands still.
+
+    A movie may begin in the dark, where everything looks as if it were straight.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(probe.shape, generator=generator, dtype=torch.float64).to(probe)
+    sd = float(probe.std(unbiased=False))
+    return probe + noise * (sd if sd > 0 else 1.0)
 
 
 def _straight(
@@ -123,18 +152,22 @@ def _straight(
     """
     first = min(order.index(module) for module in layers.values())
     candidates = {str(i): module for i, module in enumerate(order[: first + 1])}
+    inputs = scattered(probe)
 
     def outputs(s: float) -> dict[str, Tensor]:
         with stopped_after(candidates) as caught:
-            network(torch.lerp(baseline, probe, s))  # a fresh tensor, for in-place modules
+            network(torch.lerp(baseline, inputs, s))  # a fresh tensor, for in-place modules
         return caught
 
     start, end = outputs(0.0), outputs(1.0)
     found = dict(candidates)
     for s in PLACES:
-        here = outputs(s)
+        try:
+            here = outputs(s)
+        except Exception:  # a network may refuse such inputs: then it is walked as it is
+            return []
         for name in list(found):
-            if not lies_on_line(here[name], start[name], end[name], s):
+            if name not in here or not lies_on_line(here[name], start[name], end[name], s):
                 del found[name]
     inside = {part for module in found.values() for part in list(module.modules())[1:]}
     return [module for module in found.values() if module not in inside]
@@ -154,11 +187,11 @@ def lies_on_line(here: Tensor, start: Tensor, end: Tensor, s: float) -> bool:
 def _needed(
     network: nn.Module, straight: list[nn.Module], probe: Tensor, expected: Tensor
 ) -> tuple[list[nn.Module], bool]:
-    """Straight modules that only feed other ones, and whether the rest reads the input itself."""
+    """Straight modules that only feed later ones, and whether the rest reads the input itself."""
     if not straight:
         return [], True
     with stopped_after({str(i): module for i, module in enumerate(straight)}) as caught:
-        network(probe)
+        network(probe.clone())
     values = {module: caught[str(i)] for i, module in enumerate(straight)}
     idle: list[nn.Module] = []
     if _same(network, values, set(straight[:-1]), probe, expected):
@@ -167,8 +200,16 @@ def _needed(
         hidden = {*idle, module}
         if _same(network, values, hidden, probe, expected):
             idle.append(module)
-    unread = torch.full_like(probe, torch.nan)
-    return idle, not _same(network, values, set(idle), unread, expected)
+    # Those after the last that is needed are not known when the pass stops at it.
+    last = max((i for i, module in enumerate(straight) if module not in idle), default=-1)
+    idle = [module for module in straight[: last + 1] if module in idle]
+    # What it is given then first; others for networks that only compare it with something.
+    far = scattered(probe)
+    unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), far, -1e7 * far]
+    reads_input = not all(
+        _same(network, values, set(idle), inputs, expected, clone=False) for inputs in unread
+    )
+    return idle, reads_input
 
 
 def _same(
@@ -177,23 +218,27 @@ def _same(
     hidden: set[nn.Module],
     inputs: Tensor,
     expected: Tensor,
+    *,
+    clone: bool = True,
 ) -> bool:
     """Whether the outputs stay as expected when hidden modules give NaN instead of their values."""
-    outputs = {m: torch.full_like(v, torch.nan) if m in hidden else v for m, v in values.items()}
-    with replaced({module: output.clone() for module, output in outputs.items()}):
+    outputs = {m: blank(v.shape, v) if m in hidden else v.clone() for m, v in values.items()}
+    with replaced(outputs):
         try:
-            return torch.equal(network(inputs.clone()), expected)
+            return torch.equal(network(inputs.clone() if clone else inputs), expected)
         except Exception:  # a network may refuse NaN: then it looks at them
             return False
 
 
 def front_of(network: nn.Module, layer: nn.Module, probe: Tensor) -> tuple[list[nn.Module], bool]:
     """Modules before `layer` that need not run when it is held, and whether inputs are read."""
-    order = execution_order(network, probe.clone())
+    order = execution_order(network, probe)
     before = order[: order.index(layer)]
     inside = {part for module in [*before, layer] for part in list(module.modules())[1:]}
     outermost = [module for module in before if module not in inside]
-    idle, reads_input = _needed(network, [*outermost, layer], probe, network(probe.clone()))
+    with torch.no_grad():
+        expected = network(probe.clone())
+        idle, reads_input = _needed(network, [*outermost, layer], probe, expected)
     return [module for module in idle if module is not layer], reads_input
 
 
@@ -202,16 +247,18 @@ def bypassed(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor)
 
     In one pass every layer's output is cut off from what came before. What each layer, and the
     outputs, then still depend on is to be the layer right before it; if it is an earlier one,
-    those between are bypassed.
+    those between are bypassed. In a second pass with another input all layers are held, and
+    nothing after the first may change: that finds what has no gradient.
     """
-    inputs = probe.detach().clone().requires_grad_()
+    inputs = scattered(probe).requires_grad_()
     leaves: dict[str, Tensor] = {"": inputs}
     stages: dict[str, Tensor] = {}
 
     def hold(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         def hook(module: nn.Module, given: Any, output: Tensor) -> Tensor:
             stages[name] = output.clone()  # before an in-place module writes to it
-            leaves[name] = output.detach().clone().requires_grad_()
+            if name not in leaves:
+                leaves[name] = output.detach().clone().requires_grad_()
             return leaves[name].clone()
 
         return hook
@@ -220,23 +267,64 @@ def bypassed(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor)
         for name, layer in layers.items():
             stack.callback(layer.register_forward_hook(hold(name)).remove)
         outputs = network(inputs.clone())
+        found = [*stages.values(), outputs]
+        stages = {}
+        try:
+            with torch.no_grad():
+                changed = network(-30 * inputs.detach())
+            again = [*stages.values(), changed]
+        except Exception:  # a network may refuse such inputs
+            again = found
     order = list(leaves)
-    found: set[str] = set()
-    for place, stage in enumerate([*stages.values(), outputs], start=1):
-        if not stage.requires_grad:
-            continue
-        # Not the plain sum, whose gradient is zero behind a softmax.
-        weights = torch.linspace(1, 2, stage[0].numel()).to(stage)
-        gradients = torch.autograd.grad(
-            (stage.flatten(1) * weights).sum(),
-            [leaves[name] for name in order[:place]],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        for before, gradient in enumerate(gradients):
-            if gradient is not None and bool(gradient.any()):
-                found |= set(order[before + 1 : place])
-    return [name for name in layers if name in found]
+    around: set[str] = set()
+    for place, (stage, other) in enumerate(zip(found, again, strict=True), start=1):
+        before = {0} if place > 1 and not torch.equal(stage, other) else set()
+        before |= set(_with_gradient(stage, [leaves[name] for name in order[:place]]))
+        if before:
+            around |= set(order[min(before) + 1 : place])
+    return [name for name in layers if name in around]
+
+
+def _with_gradient(output: Tensor, leaves: list[Tensor]) -> list[int]:
+    """Those of the leaves that an output has a gradient to."""
+    if not output.requires_grad:
+        return []
+    # Not the plain sum, whose gradient is zero behind a softmax.
+    weights = torch.linspace(1, 2, output[0].numel()).to(output)
+    total = (output.flatten(1) * weights).sum()
+    gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+    return [i for i, g in enumerate(gradients) if g is not None and bool(g.any())]
+
+
+def _around(
+    network: nn.Module, layer: nn.Module, modules: Mapping[str, nn.Module], probe: Tensor
+) -> set[str]:
+    """Those of `modules` that other inputs change although the output of `layer` is held."""
+    few = probe[:2]  # that deep networks do not take long
+    far = scattered(probe)[:2]
+    changed: set[str] = set()
+    with torch.no_grad():
+        with stopped_after({"layer": layer}) as caught:
+            network(few.clone())
+
+        def outputs(inputs: Tensor) -> dict[str, Tensor]:
+            held = replaced({layer: caught["layer"].clone()})
+            with held, stopped_after(modules) as found:
+                network(inputs.clone())
+            return found
+
+        here = outputs(few)
+        for inputs in (far, -30 * far):
+            try:
+                there = outputs(inputs)
+            except Exception:  # a network may refuse such inputs
+                continue
+            changed |= {
+                name
+                for name, value in here.items()
+                if name not in there or not torch.equal(value, there[name])
+            }
+    return changed
 
 
 def elementwise_after(
@@ -248,12 +336,12 @@ def elementwise_after(
     to them, everywhere.
     """
     order = execution_order(network, probe)
-    later = {str(i): module for i, module in enumerate(order[order.index(layer) + 1 :])}
+    later = {f"later {i}": module for i, module in enumerate(order[order.index(layer) + 1 :])}
     generator = torch.Generator().manual_seed(0)
-    with captured({name: layer, **later}) as caught:
-        network(probe)
-    origin = caught[name]
-    found = []
+    with captured({"layer": layer, **later}) as caught:
+        network(probe.clone())
+    origin = caught["layer"]
+    found = {}
     for key, module in later.items():
         output = caught[key]
         if output.shape != origin.shape or not output.requires_grad:
@@ -270,5 +358,7 @@ def elementwise_after(
             continue
         ratios = [product / vector for product, vector in zip(products, vectors, strict=True)]
         if torch.allclose(ratios[0], ratios[1], rtol=1e-4, atol=0):
-            found.append(module)
-    return found
+            found[key] = module
+    # A residual sum is elementwise too, but not a function of the layer alone.
+    around = _around(network, layer, found, probe) if found else set()
+    return [module for key, module in found.items() if key not in around]

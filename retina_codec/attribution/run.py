@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ from retina_codec.attribution.plan import (
     elementwise_after,
     front_of,
     make_plan,
-    stirred,
 )
 from retina_codec.attribution.reduction import SIGNS, LayerResult, Reduction, layout_of
 from retina_codec.attribution.silencing import silenced
@@ -75,10 +74,10 @@ class Run:
         shape = tuple(probe.inputs.shape[1 if probe.history is None else 2 :])
         self.baselines = methods.baselines_of(method, shape).to(model.device, model.dtype)
         self.collected = dict(layers)
-        self.stirred = stirred(probe.inputs)
+        self.probe = probe.inputs
         plan = self._plan(layers)
         if isinstance(method, IntegratedGradients) and not options.allow_bypass:
-            around = bypassed(model.network, layers, self.stirred)
+            around = bypassed(model.network, layers, self.probe)
             if around:
                 raise ValueError(
                     f"layer {around[0]!r} does not cut the network: outputs also depend on the "
@@ -114,7 +113,7 @@ class Run:
             for name, a in nodes.layers.items()
         }
         self.fronts = (
-            {name: front_of(model.network, layer, self.stirred) for name, layer in layers.items()}
+            {name: front_of(model.network, layer, self.probe) for name, layer in layers.items()}
             if isinstance(method, Ablation)
             else {}
         )
@@ -124,8 +123,8 @@ class Run:
         self.unresolved = 0
 
     def _plan(self, layers: Mapping[str, nn.Module]) -> Plan:
-        baseline = self.baselines[0].expand_as(self.stirred)
-        return make_plan(self.model.network, layers, self.stirred, baseline)
+        baseline = self.baselines[0].expand_as(self.probe)
+        return make_plan(self.model.network, layers, self.probe, baseline)
 
     def _path(self, batch: Batch, baseline: int, inputs: Tensor | None = None) -> Path:
         return Path(
@@ -141,7 +140,7 @@ class Run:
         network, plan = self.model.network, self.question.plan
         for name, layer in plan.layers.items():
             candidates = {"0": layer}
-            for i, module in enumerate(elementwise_after(network, name, layer, self.stirred)):
+            for i, module in enumerate(elementwise_after(network, name, layer, self.probe)):
                 candidates[str(i + 1)] = module
             trial = self._plan(candidates)
             path = Path(
@@ -313,15 +312,18 @@ class Run:
                 "an error that does not fall with the steps is that of a layer that does not cut "
                 "the network",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     # Labels
 
-    def template(self) -> dict[str, xr.Dataset]:
+    def template(
+        self, zeros: Callable[[tuple[int, ...], Any], Any] = np.zeros
+    ) -> dict[str, xr.Dataset]:
         """Give the groups (``""`` the root) of the result, all values still to be filled in.
 
-        The arrays take no memory until they are written to.
+        ``zeros(shape, dtype)`` makes the arrays: by default in memory, which they take as they are
+        written to.
         """
         labels = self.target.labels
         sample, n = self.model.sample_dim, len(self.samples)
@@ -334,7 +336,7 @@ class Run:
         units = {"units": self.target.units}
 
         def empty(dims: tuple[str, ...], shape: tuple[int, ...], attrs: dict[str, str]) -> Any:
-            return dims, np.zeros(shape, self.dtype), attrs
+            return dims, zeros(shape, self.dtype), attrs
 
         root = {
             "target": empty(dims, shape, {**units, "long_name": "target"}),
@@ -342,7 +344,7 @@ class Run:
         }
         if self.scale is not None:
             attrs = {"units": "1", "long_name": "steps along the path"}
-            root["steps"] = ((sample,), np.zeros(n, np.int32), attrs)
+            root["steps"] = ((sample,), zeros((n,), np.int32), attrs)
         groups = {"": xr.Dataset(root, coords, self.attrs())}
         error = {**units, "long_name": "sum of contributions minus change of the target"}
         for name, result in self.results.items():

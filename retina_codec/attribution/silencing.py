@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from retina_codec.attribution.capture import shapes_of
 from retina_codec.attribution.integration import Decomposition
 from retina_codec.attribution.methods import Ablation
 from retina_codec.attribution.path import Path
@@ -23,23 +22,24 @@ def silenced(path: Path, method: Ablation, fronts: Fronts, samples: int) -> Deco
     target = top.targets[0]
     n, n_targets = target.shape
     together = max(1, samples // n)
+    shapes = path.shapes({module for idle, _ in fronts.values() for module in idle})
     contribution = {}
     for name, layer in path.question.plan.layers.items():
         here = top.at(0)[name]
         silent = bottom.at(0)[name].flatten(1)
+        modules, reads_input = fronts[name]
+        idle = {module: shapes[module] for module in modules}
         if method.silence == "zero":
             silent = torch.zeros_like(silent)
         units = silent.shape[1]
         total = target.new_empty(n, n_targets, units)
-        idle, reads_input = fronts[name]
-        shapes = shapes_of(path.question.network, idle, path.inputs)
         for first in range(0, units, together):
             chosen = range(first, min(first + together, units))
             values = here.flatten(1).repeat(len(chosen), 1, 1)
             for i, unit in enumerate(chosen):
                 values[i, :, unit] = silent[:, unit]
             changed = path.held(
-                layer, values.view(len(chosen) * n, *here.shape[1:]), shapes, reads_input
+                layer, values.view(len(chosen) * n, *here.shape[1:]), idle, reads_input
             )
             total[:, :, first : chosen.stop] = (target - changed).permute(1, 2, 0)
         contribution[name] = total.unflatten(2, here.shape[1:])
