@@ -15,7 +15,7 @@ from retina_codec.models.deep_retina import load_deep_retina
 from retina_codec.models.evaluation import evaluate
 from retina_codec.models.glm import GLM
 from retina_codec.models.ln import LN
-from retina_codec.models.model import LayerGeometry, Model, RetinaModel
+from retina_codec.models.model import LayerGeometry, Model, RetinaModel, UnitLayout
 from retina_codec.models.retinotopic import Retinotopic
 from retina_codec.models.saving import load_model
 from retina_codec.models.segments import joint_batches
@@ -36,6 +36,7 @@ __all__ = [
     "Retinotopic",
     "SharedCore",
     "StackedBNCNN",
+    "UnitLayout",
     "evaluate",
     "from_module",
     "joint_batches",
