@@ -120,7 +120,9 @@ def _bytes(values: Any) -> bytes:
 
 def _described(thing: object) -> str:
     """Name of a target's or method's type, with its fields; arrays and long lists as digests."""
-    fields = ", ".join(f"{name}={_field(value)}" for name, value in vars(thing).items())
+    fields = ", ".join(
+        f"{name}={_field(value)}" for name, value in getattr(thing, "__dict__", {}).items()
+    )
     return f"{type(thing).__name__}({fields})"
 
 

@@ -80,7 +80,7 @@ def integrate(path: Path, steps: int, rule: Rule, together: int = 1) -> Decompos
             top = nodes.targets[0].detach()
             n, n_targets = top.shape
             total = {
-                name: a.new_zeros(n_targets, n, *a.shape[1:], dtype=_sum_dtype(a))
+                name: a.new_zeros(n_targets, n, *a.shape[1:], dtype=sum_dtype(a))
                 for name, a in nodes.layers.items()
             }
         rest = range(chunk[-1] - 1, max(chunk[-1] - 1 - together, -1), -1)
@@ -101,7 +101,8 @@ def _evaluate(path: Path, chunk: range, last: int, rule: Rule) -> Nodes:
     return path.evaluate([k / last for k in chunk], gradients=gradients)
 
 
-def _sum_dtype(a: Tensor) -> torch.dtype:
+def sum_dtype(a: Tensor) -> torch.dtype:
+    """Give the precision in which contributions of a layer are summed: single at least."""
     return a.dtype if a.dtype in (torch.float32, torch.float64) else torch.float32
 
 

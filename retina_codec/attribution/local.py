@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retina_codec.attribution.integration import Decomposition
+from retina_codec.attribution.integration import Decomposition, sum_dtype
 from retina_codec.attribution.methods import (
     ActivationGradient,
     Method,
     NormalizedGradient,
     SmoothGradient,
 )
-from retina_codec.attribution.path import Path, gradients_of
+from retina_codec.attribution.path import Nodes, Path, gradients_of
 
 
 def at_input(path: Path, method: Method) -> Decomposition:
     """Activation at the input times a gradient there, as `method` has it."""
     nodes = path.evaluate((1.0,))
-    activation, target = nodes.at(0), nodes.targets[0].detach()
+    activation, target = _activations(nodes), nodes.targets[0].detach()
     if isinstance(method, SmoothGradient):
         gradients = _smooth_gradients(path, method)
     elif isinstance(method, ActivationGradient | NormalizedGradient):
@@ -30,7 +30,8 @@ def at_input(path: Path, method: Method) -> Decomposition:
         raise TypeError(f"method={method!r} does not look at the input alone")
     parts: dict[str, list[Tensor]] = {name: [] for name in activation}
     for _, found in gradients:
-        for name, gradient in found.items():
+        for name, half in found.items():
+            gradient = half.to(activation[name])
             if isinstance(method, NormalizedGradient):
                 length = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.ndim - 1))
                 # Where no unit matters, none contributes.
@@ -50,9 +51,12 @@ def _smooth_gradients(
         noisy = path.moved_to(path.inputs + method.sd * _noise(path, method, copy))
         for k, found in gradients_of(noisy.evaluate((1.0,))):
             if k not in sums:
-                sums[k] = {name: torch.zeros_like(gradient) for name, gradient in found.items()}
+                sums[k] = {
+                    name: torch.zeros_like(gradient, dtype=sum_dtype(gradient))
+                    for name, gradient in found.items()
+                }
             for name, gradient in found.items():
-                sums[k][name] += gradient / method.n_samples
+                sums[k][name] += gradient.to(sums[k][name]) / method.n_samples
     yield from sums.items()
 
 
@@ -76,12 +80,17 @@ def noise_of(method: SmoothGradient, copy: int, index: int, shape: tuple[int, ..
     return np.random.default_rng([method.seed, copy, index]).standard_normal(shape)
 
 
+def _activations(nodes: Nodes) -> dict[str, Tensor]:
+    """Layers at the first point; those of half precision in single, as contributions are."""
+    return {name: a.to(sum_dtype(a)) for name, a in nodes.at(0).items()}
+
+
 def activations_and_gradients(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Layers at the input (sample, ...), and each target's gradient there (sample, target, ...)."""
     nodes = path.evaluate((1.0,))
-    activation = nodes.at(0)
+    activation = _activations(nodes)
     parts: dict[str, list[Tensor]] = {name: [] for name in activation}
     for _, found in gradients_of(nodes):
         for name, gradient in found.items():
-            parts[name].append(gradient)
+            parts[name].append(gradient.to(activation[name]))
     return activation, {name: torch.stack(gradients, 1) for name, gradients in parts.items()}

@@ -73,7 +73,7 @@ def make_plan(
                 f"difference is {float((outputs - again).abs().max()):.3g}): contributions need "
                 "a network without dropout or noise in evaluation mode"
             )
-        _require_apart(network, probe, outputs)
+        _require_apart(network, probe, baseline, outputs)
         straight = _straight(network, order, layers, probe, baseline)
         idle, reads_input = _needed(network, straight, probe, outputs)
     return Plan(
@@ -113,19 +113,20 @@ def _order(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor) -
     return order
 
 
-def _require_apart(network: nn.Module, probe: Tensor, outputs: Tensor) -> None:
-    """Raise ValueError if the first sample's outputs change with what is beside it in a batch."""
-    if len(probe) == 1:
-        return
-    alone = network(probe[:1].clone())
+def _require_apart(network: nn.Module, probe: Tensor, baseline: Tensor, outputs: Tensor) -> None:
+    """Raise ValueError if outputs of a sample, or of a point of its path, change with the batch."""
     scale = float(outputs.abs().amax())
-    if alone.shape != outputs[:1].shape or not torch.allclose(
-        alone, outputs[:1], rtol=0, atol=APART * scale
-    ):
-        raise ValueError(
-            "model gives other outputs for a sample when it is alone than in a batch with others: "
-            "contributions need a network that treats every sample by itself"
-        )
+    points = [torch.lerp(baseline[:1], probe[:1], s) for s in (0.0, 0.2, 0.5, 1.0)]
+    together = network(torch.cat(points)).unflatten(0, (len(points), -1))
+    pairs = [(network(point), rows) for point, rows in zip(points, together, strict=True)]
+    if len(probe) > 1:
+        pairs.append((network(probe[:1].clone()), outputs[:1]))
+    for alone, rows in pairs:
+        if not torch.allclose(alone, rows, rtol=0, atol=APART * scale):
+            raise ValueError(
+                "model gives other outputs for a sample when it is alone than in a batch with "
+                "others: contributions need a network that treats every sample by itself"
+            )
 
 
 def scattered(probe: Tensor) -> Tensor:
@@ -160,7 +161,7 @@ def _straight(
         return caught
 
     start, end = outputs(0.0), outputs(1.0)
-    found = dict(candidates)
+    found = {name: module for name, module in candidates.items() if name in start and name in end}
     for s in PLACES:
         try:
             here = outputs(s)

@@ -153,6 +153,8 @@ class Store:
 
     def create(self, cut: Cut, groups: Mapping[str, xr.Dataset]) -> None:
         """Write the template; if another process did so at the same time, take the other's."""
+        if self.is_begun():
+            return
         self.require_space(groups, 1.0)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._room.exists():
@@ -237,8 +239,8 @@ class Store:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what a finished run leaves."""
-        if not self._zarr.exists():
+        """Remove what a finished run leaves, and processes that wrote when it was finished."""
+        if not (self._zarr / ".zgroup").exists():
             shutil.rmtree(self._room, ignore_errors=True)
 
     # Several processes
@@ -296,11 +298,20 @@ def lazy_template(run: Run) -> dict[str, xr.Dataset]:
     shared = groups[""].coords
     # Variables, because a coordinate brings those along its dim with it.
     indexed = {name: shared[str(name)].variable for name in shared.indexes}
-    return {
+    whole = {
         "": groups.pop(""),
-        "layers": xr.Dataset(coords=indexed),
-        **{path: group.assign_coords(indexed) for path, group in groups.items()},
+        "layers": xr.Dataset(),
+        **groups,
     }
+    return {path: _with_plain_coords(group.assign_coords(indexed)) for path, group in whole.items()}
+
+
+def _with_plain_coords(group: xr.Dataset) -> xr.Dataset:
+    """Take coordinates into memory, without how an earlier file held them."""
+    coords = {name: coord.variable.copy(deep=False).load() for name, coord in group.coords.items()}
+    for variable in coords.values():
+        variable.encoding = {}
+    return group.assign_coords(coords)
 
 
 def _write_template(

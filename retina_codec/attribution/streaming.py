@@ -99,6 +99,9 @@ def stream(
         lambda: store.n_done() == len(blocks) or store.is_finished(),
         "other processes have not done their blocks",
     )
+    if store.is_finished():  # by another process that made the same run
+        store.tidy()
+        return
     run.unresolved = store.unresolved()
     store.finish()
     run.say_what_is_unresolved()

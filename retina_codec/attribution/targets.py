@@ -13,6 +13,9 @@ from torch import Tensor
 from retina_codec._common.checks import nearest_names, require_at_least, require_count
 from retina_codec.models.model import BATCH_SIZE, Model, Samples, frozen
 
+# Of the largest eigenvalue of a covariance: what is below is rounding.
+SINGULAR = 1e-13
+
 
 @dataclass(frozen=True)
 class BoundTarget:
@@ -276,7 +279,7 @@ class Surprisal(Target):
         shift: Tensor | None = None  # of the first sample, for the rounding of large means
         with frozen(model.network), torch.no_grad():
             for batch in reference.batches(BATCH_SIZE):
-                outputs = model.network(batch.inputs).double().cpu()
+                outputs = model.network(batch.inputs.clone()).double().cpu()
                 shift = outputs[0] if shift is None else shift
                 outputs = outputs - shift
                 n += len(outputs)
@@ -293,13 +296,13 @@ class Surprisal(Target):
                 "is defined; give other reference data"
             )
         covariance += self.regularization * variance * torch.eye(len(mean), dtype=torch.float64)
-        try:
-            factor = torch.linalg.cholesky(covariance)
-        except torch.linalg.LinAlgError as error:
+        spectrum = torch.linalg.eigvalsh(covariance)
+        if not float(spectrum[0]) > SINGULAR * float(spectrum[-1]):
             raise ValueError(
                 f"target: the covariance of the {len(mean)} outputs over {n} samples cannot be "
                 "inverted; give more reference data or a larger regularization"
-            ) from error
+            )
+        factor = torch.linalg.cholesky(covariance)
         whitening = torch.linalg.inv(factor).T.to(model.device, model.dtype)
         centre = (mean + shift).to(model.device, model.dtype)
 

@@ -67,8 +67,10 @@ class TensorModel(Model):
         output_dim: str = "output",
     ) -> None:
         super().__init__(network, sample_dim=sample_dim, output_dim=output_dim, outputs=[])
-        with frozen(network), torch.no_grad():
-            outputs = network(self._tensor(example)[:1].to(self.device, self.dtype))
+        devices = [self.device] if self.device.type == "cuda" else []
+        first = self._tensor(example)[:1].to(self.device, self.dtype, copy=True)
+        with torch.random.fork_rng(devices), frozen(network), torch.no_grad():
+            outputs = network(first)
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:
             raise ValueError(
                 "model gives "

@@ -47,7 +47,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def images():
-    return torch.randn(3, 2, 5, 5, dtype=torch.double, generator=torch.manual_seed(1))
+    return torch.randn(3, 2, 5, 5, dtype=torch.double, generator=torch.Generator().manual_seed(1))
 
 
 def outputs_of(net, images):
@@ -98,7 +98,7 @@ LABELS = [2, 0, 3]
 
 
 def elsewhere():
-    return torch.randn(9, 2, 5, 5, dtype=torch.double, generator=torch.manual_seed(8))
+    return torch.randn(9, 2, 5, 5, dtype=torch.double, generator=torch.Generator().manual_seed(8))
 
 
 def target_pairs(net, images):
@@ -355,14 +355,18 @@ class TestByHand:
 
 class TestBaseline:
     def test_array(self, net, images, twin, agree):
-        baseline = torch.rand(2, 5, 5, dtype=torch.double, generator=torch.manual_seed(3))
+        baseline = torch.rand(
+            2, 5, 5, dtype=torch.double, generator=torch.Generator().manual_seed(3)
+        )
         method = rc.methods.IntegratedGradients(steps=3, baseline=baseline.numpy())
         tree = rc.contributions(net, images, layers="norm", method=method, progress=False)
         agree(tree, "norm", twin(net, net.norm).integrated(images, 3, baseline=baseline))
 
     @pytest.mark.parametrize("method", ["integrated", "ablation"])
     def test_several_are_averaged(self, net, images, twin, agree, method):
-        several = torch.randn(3, 2, 5, 5, dtype=torch.double, generator=torch.manual_seed(4))
+        several = torch.randn(
+            3, 2, 5, 5, dtype=torch.double, generator=torch.Generator().manual_seed(4)
+        )
         literally = twin(net, net.conv2)
         if method == "integrated":
             ours = rc.methods.IntegratedGradients(steps=3, baseline=xr.DataArray(several.numpy()))
@@ -439,7 +443,7 @@ def test_movies_are_the_literal_formula_on_windows(name, twin, agree):
     windows = windows_of(movie)
     layer = "relu2" if name == "ablation" else "conv1"
     literally = twin(model.network, model.layers[layer])
-    frames = torch.randn(2, 7, 7, dtype=torch.double, generator=torch.manual_seed(4))
+    frames = torch.randn(2, 7, 7, dtype=torch.double, generator=torch.Generator().manual_seed(4))
     if name == "smooth":
         method = rc.methods.SmoothGradient(n_samples=2, sd=0.3, baseline=-0.1)
         noise = [  # of each frame, whichever window it is seen in

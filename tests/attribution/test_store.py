@@ -199,6 +199,21 @@ def test_labelled_images_of_a_bare_network(tmp_path):
         xr.testing.assert_identical(stored[node.path].to_dataset(), node.to_dataset())
 
 
+def test_coordinates_of_a_movie_in_a_file(tmp_path):
+    """Lazy ones are written, and held otherwise in the store than in the movie's file."""
+    movie = make_movie(gap=40).assign_coords(epoch=("time", [f"e{i // 20}" for i in range(83)]))
+    rc.save_tree(movie.to_dataset(name="stimulus"), tmp_path / "movie.zarr")
+    lazy = xr.open_zarr(tmp_path / "movie.zarr", chunks={})["stimulus"]
+    assert lazy["epoch"].chunks is not None
+    stored = decompose(tmp_path / "run.zarr", movie=lazy)
+    for node in ("/", "/layers/conv"):
+        assert stored[node]["epoch"].values.tolist() == movie["epoch"].values[3:40].tolist() + (
+            movie["epoch"].values[43:].tolist()
+        )
+        np.testing.assert_array_equal(stored[node]["block"].values, [0] * 37 + [1] * 40)
+        assert stored[node]["time"].attrs == movie["time"].attrs
+
+
 def test_every_group_opens_alone(whole):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -259,6 +274,29 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, whole):
     assert files_of(store) == files_of(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
     xr.testing.assert_identical(resumed.compute(), rc.open_contributions(whole).compute())
+
+
+@pytest.mark.parametrize("at", ["metadata", "renaming"])
+def test_killed_at_the_very_end(tmp_path, whole, monkeypatch, at):
+    store = tmp_path / "run.zarr"
+    decompose(store, **other_weights())
+    rename = Path.rename
+
+    def killed(path, target):
+        if path.name == "store.zarr":
+            raise KeyboardInterrupt  # the old store is away, the new one not there
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        if at == "metadata":
+            patch.setattr(store_module.zarr, "consolidate_metadata", lambda *a, **k: _interrupt())
+        else:
+            patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            decompose(store, overwrite=True)
+    decompose(store, overwrite=True)
+    assert files_of(store) == files_of(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
 
 
 @pytest.mark.filterwarnings("ignore:.*completeness error above tolerance")
@@ -369,6 +407,15 @@ def test_each_process_does_its_own_blocks(tmp_path, whole, monkeypatch):
     decompose(store, process=(0, 2))
     assert files_of(store) == files_of(whole)
     decompose(store, process=(1, 2))
+
+
+def test_same_run_started_twice(tmp_path, whole):
+    """Another process, that nobody told of this one, ends while this one is at work."""
+    store, model = tmp_path / "run.zarr", make_model()
+    act_after(model, store, 3, lambda: decompose(store))
+    decompose(store, model)
+    assert files_of(store) == files_of(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
 
 
 @pytest.mark.parametrize(
