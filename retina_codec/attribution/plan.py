@@ -206,7 +206,7 @@ def _needed(
     idle = [module for module in straight[: last + 1] if module in idle]
     # What it is given then first; others for networks that only compare it with something.
     far = scattered(probe)
-    unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), far, -1e7 * far]
+    unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), far, -1e7 * far, 1e7 * far]
     reads_input = not all(
         _same(network, values, set(idle), inputs, expected, clone=False) for inputs in unread
     )

@@ -33,6 +33,8 @@ from retina_codec.attribution.targets import Target
 from retina_codec.models.model import Batch, Model, Samples
 
 PRECISIONS = {"model": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Samples that precisions, and places to collect at, are compared on.
+TRIED = 8
 # Samples over which the standard deviation of the target is taken.
 SPREAD = 2048
 
@@ -70,7 +72,7 @@ class Run:
         self.target_given, self.method, self.options = target, method, options
         self.reduction = reduction
         self.target = target.bind(model, samples)
-        probe = next(iter(samples.batches(min(PROBE, len(samples)))))
+        probe = self._first(PROBE)
         shape = tuple(probe.inputs.shape[1 if probe.history is None else 2 :])
         self.baselines = methods.baselines_of(method, shape).to(model.device, model.dtype)
         self.collected = dict(layers)
@@ -100,7 +102,7 @@ class Run:
         self.batch_size = options.batch_size or fitting
         self.passes_of = max(1, int(options.memory_budget // max(1, per_sample)))
         if options.collect == "best":
-            self._collect_where_residual_is_least(probe)
+            self._collect_where_residual_is_least(self._first(TRIED))
         nodes = self._path(probe, 0).evaluate((1.0,), gradients=False)
         self.results = {
             name: LayerResult(
@@ -118,9 +120,13 @@ class Run:
             else {}
         )
         if precision is not None:
-            self.notes["precision_error"] = self._precision_error(probe)
+            self.notes["precision_error"] = self._precision_error(self._first(TRIED))
         self.scale = self._spread() if getattr(method, "tolerance", None) is not None else None
         self.unresolved = 0
+
+    def _first(self, n: int) -> Batch:
+        """Give the first samples, at most `n` of them."""
+        return next(iter(self.samples.batches(min(n, len(self.samples)))))
 
     def _plan(self, layers: Mapping[str, nn.Module]) -> Plan:
         baseline = self.baselines[0].expand_as(self.probe)
