@@ -1,4 +1,5 @@
 from . import (
+    analysis,
     attribution,
     catalogue,
     classifiers,
@@ -42,6 +43,7 @@ __version__: str
 __all__ = [
     "Model",
     "Modes",
+    "analysis",
     "attribution",
     "catalogue",
     "check_alignment",

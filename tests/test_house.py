@@ -19,6 +19,7 @@ ROOMS = [
     "attribution",
     "modes",
     "interneurons",
+    "analysis",
     "plot",
     "reporting",
     "jobs",

@@ -87,7 +87,7 @@ def require_finite(array: xr.DataArray, argument: str) -> None:
     if array.dtype.kind in "biu" or array.size == 0 or _is_marked(array):
         return
     n_bad, first = 0, None
-    for start, part in _blocks(array):
+    for start, part in blocks_of_rows(array):
         bad = ~np.isfinite(part)
         if first is None and bad.any():
             first = np.argwhere(bad)[0]
@@ -101,7 +101,7 @@ def require_finite(array: xr.DataArray, argument: str) -> None:
         )
 
 
-def _blocks(array: xr.DataArray) -> Iterator[tuple[int, np.ndarray]]:
+def blocks_of_rows(array: xr.DataArray) -> Iterator[tuple[int, np.ndarray]]:
     """Values of `array` in parts of about 64 MB along its first dim, each with where it starts."""
     if array.ndim == 0:
         yield 0, array.values

@@ -110,12 +110,13 @@ def _parts(data: Any, n_bytes: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, n)
 
 
-def _bytes(values: Any) -> bytes:
+def _bytes(values: Any) -> bytes | memoryview:
     if isinstance(values, Tensor):
         values = values.detach().cpu().contiguous().view(uint8).numpy()
     if values.dtype.kind in "OUT":
         return json.dumps(values.tolist(), default=str).encode()
-    return np.ascontiguousarray(values).tobytes()
+    # Not copied where it need not be.
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def _described(thing: object) -> str:

@@ -56,7 +56,7 @@ def make_model():
     return rc.models.from_module(net, history=HISTORY, bin_width=0.01, cells=CELLS)
 
 
-def make_movie(n=83, gap=None):
+def make_movie(n=51, gap=None):
     values = np.random.default_rng(0).normal(size=(n, 6, 6)).astype(np.float32)
     time = time_coordinate(np.arange(n) * 0.01, 0.01)
     movie = xr.DataArray(values, dims=("time", "y", "x"), coords={"time": time})
@@ -72,7 +72,7 @@ ARGUMENTS = {
     "sum_over": ("y", "x"),
     "batch_size": 8,
     "progress": False,
-}  # 80 samples in 10 blocks of 8
+}  # 48 samples in 6 blocks of 8
 
 
 def decompose(store=None, model=None, movie=None, **changed):
@@ -175,7 +175,7 @@ def test_holds_what_the_result_in_memory_holds(tmp_path, changed):
 
 
 def test_blocks_of_the_movie(tmp_path):
-    movie = make_movie(gap=30)
+    movie = make_movie(gap=20)
     stored, held = decompose(tmp_path / "run.zarr", movie=movie), decompose(movie=movie)
     assert np.unique(held["block"].values).tolist() == [0, 1]
     for node in held.subtree:
@@ -201,16 +201,16 @@ def test_labelled_images_of_a_bare_network(tmp_path):
 
 def test_coordinates_of_a_movie_in_a_file(tmp_path):
     """Lazy ones are written, and held otherwise in the store than in the movie's file."""
-    movie = make_movie(gap=40).assign_coords(epoch=("time", [f"e{i // 20}" for i in range(83)]))
+    movie = make_movie(gap=25).assign_coords(epoch=("time", [f"e{i // 20}" for i in range(51)]))
     rc.save_tree(movie.to_dataset(name="stimulus"), tmp_path / "movie.zarr")
     lazy = xr.open_zarr(tmp_path / "movie.zarr", chunks={})["stimulus"]
     assert lazy["epoch"].chunks is not None
     stored = decompose(tmp_path / "run.zarr", movie=lazy)
     for node in ("/", "/layers/conv"):
-        assert stored[node]["epoch"].values.tolist() == movie["epoch"].values[3:40].tolist() + (
-            movie["epoch"].values[43:].tolist()
+        assert stored[node]["epoch"].values.tolist() == movie["epoch"].values[3:25].tolist() + (
+            movie["epoch"].values[28:].tolist()
         )
-        np.testing.assert_array_equal(stored[node]["block"].values, [0] * 37 + [1] * 40)
+        np.testing.assert_array_equal(stored[node]["block"].values, [0] * 22 + [1] * 23)
         assert stored[node]["time"].attrs == movie["time"].attrs
 
 
@@ -256,19 +256,21 @@ def test_a_result_that_does_not_fit_the_disk_is_refused(tmp_path, monkeypatch):
 
 def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, whole):
     store = tmp_path / "run.zarr"
-    process = start(store, kill_after=5)
+    process = start(store, kill_after=3)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     done = {mark.name: mark.stat().st_mtime_ns for mark in marks(store)}
-    assert len(done) == 5
+    assert len(done) == 3
     assert not store.exists()
     with pytest.raises(FileNotFoundError, match="unfinished"):
         rc.open_contributions(store)
 
     model, kept = make_model(), {}
-    act_after(
-        model, store, 6, lambda: kept.update({m.name: m.stat().st_mtime_ns for m in marks(store)})
-    )
+
+    def look():
+        kept.update({mark.name: mark.stat().st_mtime_ns for mark in marks(store)})
+
+    act_after(model, store, 4, look)
     resumed = decompose(store, model)
     assert {name: kept[name] for name in done} == done  # not computed again
     assert files_of(store) == files_of(whole)
@@ -304,7 +306,7 @@ def test_what_was_cut_stays_cut(tmp_path):
     """Batches are those of the first call, whatever the budget; a tolerance's scale too."""
     method = rc.methods.IntegratedGradients(steps=2, tolerance=1e-2, max_steps=16)
     changed = {"batch_size": None, "method": method}
-    small = {**changed, "memory_budget": 6e4}
+    small = {**changed, "memory_budget": 4e4}
     first = decompose(tmp_path / "whole.zarr", **small)
     store, model = tmp_path / "run.zarr", make_model()
 
@@ -324,7 +326,7 @@ def test_unresolved_samples_are_counted_over_all_blocks(tmp_path):
     store, model = tmp_path / "run.zarr", make_model()
     with pytest.raises(KeyboardInterrupt):
         decompose(store, act_after(model, store, 3, _interrupt), method=method)
-    with pytest.warns(UserWarning, match="80 of 80 samples"):
+    with pytest.warns(UserWarning, match="48 of 48 samples"):
         decompose(store, method=method)
 
 
@@ -334,7 +336,7 @@ def test_a_finished_run_is_opened_without_computing(whole):
     before = files_of(whole)
     tree = decompose(whole, model)
     assert files_of(whole) == before
-    assert tree["layers/conv/contribution"].sizes["time"] == 80
+    assert tree["layers/conv/contribution"].sizes["time"] == 48
 
 
 def test_a_network_that_raises_leaves_what_is_done(tmp_path):
@@ -400,10 +402,10 @@ def test_each_process_does_its_own_blocks(tmp_path, whole, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(TimeoutError, match=r"other processes have not done their blocks"):
         decompose(store, process=(0, 2))
-    assert [int(mark.name) for mark in marks(store)] == list(range(0, 10, 2))
+    assert [int(mark.name) for mark in marks(store)] == list(range(0, 6, 2))
     with pytest.raises(TimeoutError, match=r"other processes have not done their blocks"):
         decompose(store, process=(1, 2))
-    assert len(marks(store)) == 10
+    assert len(marks(store)) == 6
     decompose(store, process=(0, 2))
     assert files_of(store) == files_of(whole)
     decompose(store, process=(1, 2))
@@ -448,7 +450,7 @@ def other_weights():
 
 def other_movie():
     movie = make_movie()
-    movie[50, 2, 3] += 1e-3
+    movie[30, 2, 3] += 1e-3
     return {"movie": movie}
 
 
@@ -461,8 +463,8 @@ def other_time():
 DIFFERENT = [
     (other_weights, "model is '"),
     (other_movie, "data values is '"),
-    (lambda: {"movie": make_movie(82)}, "data shape is"),
-    (lambda: {"movie": make_movie(gap=40)}, "data coordinates is '"),
+    (lambda: {"movie": make_movie(50)}, "data shape is"),
+    (lambda: {"movie": make_movie(gap=25)}, "data coordinates is '"),
     (lambda: {"layers": "conv"}, r"layers is \['conv', 'relu'\] there and \['conv'\] here"),
     (lambda: {"split_sign": False}, "split_sign is True there and False here"),
     (lambda: {"sum_over": "x"}, "sum_over is"),
@@ -472,7 +474,7 @@ DIFFERENT = [
         "method is .*baseline=0.0.* baseline=array",
     ),
     (
-        lambda: {"target": rc.targets.PerSample(np.arange(80) % 3)},
+        lambda: {"target": rc.targets.PerSample(np.arange(48) % 3)},
         r"target is .*PerSample\(labels=array",
     ),
     (lambda: {"extras": "activation"}, "extras is"),

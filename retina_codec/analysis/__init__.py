@@ -1,0 +1,20 @@
+"""Statistics of contributions: how sparse, how many-dimensional, how the two signs relate.
+
+Each says its definition and source. They take contributions, and activations, of any network, in
+memory or lazily from a store. `hoyer` has sparsity, `components` what is read off the principal
+components, `signs` the two signs, `comparison` contribution beside activation; `columns` reads
+labelled arrays as rows and columns, block by block.
+"""
+
+from retina_codec.analysis.comparison import compare_with_activation
+from retina_codec.analysis.components import dimensionality, participation_ratio
+from retina_codec.analysis.hoyer import sparsity
+from retina_codec.analysis.signs import sign_correlation
+
+__all__ = [
+    "compare_with_activation",
+    "dimensionality",
+    "participation_ratio",
+    "sign_correlation",
+    "sparsity",
+]
