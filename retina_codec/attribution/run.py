@@ -270,7 +270,7 @@ class Run:
     def _decompose_path(self, path: Path) -> Decomposition:
         method = self.method
         if isinstance(method, IntegratedGradients):
-            return integrate(path, method.steps, RULES[method.rule], getattr(self, "together", 1))
+            return integrate(path, method.steps, RULES[method.rule], self.together)
         if isinstance(method, Ablation):
             return silenced(path, method, self.fronts, self.passes_of)
         return at_input(path, method)
