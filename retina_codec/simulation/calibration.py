@@ -17,7 +17,6 @@ from retina_codec.simulation.specification import CircuitSpecification
 from retina_codec.stimuli import natural_movie, photographs
 
 DRIVE_SD = 3.0
-MEAN_RATE = 7.5  # Hz
 FRAMES, SEED = 6000, 2024
 FRAMES_AT_ONCE = 500
 
@@ -34,7 +33,7 @@ def calibrate(
 
     Bipolar drives get the standard deviation 1 (over time and place, before the rectification),
     the drives of ganglion cells the standard deviation 3, and offsets are such that cells fire at
-    7.5 Hz in the mean. Cells of a mosaic share the numbers of their type; listed ones each have
+    their type's mean rate. Cells of a mosaic share the numbers of their type; listed ones each have
     their own.
 
     Parameters
@@ -129,22 +128,22 @@ def _with_outputs(specification: CircuitSpecification, drives: np.ndarray) -> Ci
     for name, kind in specification.ganglion.items():
         of_cells = np.stack([next(columns) for _ in kind.placed], axis=1)
         if kind.mosaic is not None:
-            scale, offset = _output(of_cells, specification.output_gain)
+            scale, offset = _output(of_cells, specification.output_gain, kind.mean_rate)
             ganglion[name] = dataclasses.replace(kind, scale=scale, offset=offset)
             continue
         cells = []
         for cell, drive in zip(kind.cells, of_cells.T, strict=True):
-            scale, offset = _output(drive, specification.output_gain)
+            scale, offset = _output(drive, specification.output_gain, kind.mean_rate)
             cells.append(dataclasses.replace(cell, scale=scale, offset=offset))
         ganglion[name] = dataclasses.replace(kind, cells=tuple(cells))
     return dataclasses.replace(specification, ganglion=ganglion)
 
 
-def _output(drive: np.ndarray, gain: float) -> tuple[float, float]:
+def _output(drive: np.ndarray, gain: float, mean_rate: float) -> tuple[float, float]:
     """Scale and offset that give these drives the wanted spread and mean rate."""
     scale = DRIVE_SD / drive.std(axis=0).mean()
 
     def excess(offset: float) -> float:
-        return float((gain * np.logaddexp(0, scale * drive + offset)).mean() - MEAN_RATE)
+        return float((gain * np.logaddexp(0, scale * drive + offset)).mean() - mean_rate)
 
     return float(scale), float(brentq(excess, -100.0, 100.0))

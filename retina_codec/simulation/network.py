@@ -179,7 +179,7 @@ class AmacrineLayer(nn.Module):
 
 
 class GanglionInput(nn.Module):
-    """All that ganglion cells receive: outputs of bipolar and of amacrine types, channel by channel.
+    """All that ganglion cells receive: outputs of bipolar and of amacrine types, as channels.
 
     A cut of the circuit: here the direct way from bipolar cells stands apart from the one through
     amacrine cells.

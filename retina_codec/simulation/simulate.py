@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -276,7 +277,7 @@ def _on_one_clock(nodes: Mapping[str, xr.Dataset]) -> tuple[dict[str, np.ndarray
     once = sorted((spans[name], name) for name, node in nodes.items() if "repeat" not in node.dims)
     onsets = {name: np.array([span[0]]) for span, name in once}
     note = ""
-    for (before, first), (after, second) in zip(once, once[1:], strict=False):
+    for (before, first), (after, second) in pairwise(once):
         if after[0] < before[1]:
             note = (
                 f"no common clock, so no node 'spikes': the movies of {first!r} and {second!r} "
@@ -292,7 +293,7 @@ def _on_one_clock(nodes: Mapping[str, xr.Dataset]) -> tuple[dict[str, np.ndarray
 
 
 def _from_zero(time: xr.DataArray) -> xr.DataArray:
-    """Times of a repeated movie, from its onset."""
+    """Give the times of a repeated movie from its onset."""
     return time.copy(data=time.values - time.values[0])
 
 
@@ -349,12 +350,14 @@ def _interneurons(movie: xr.DataArray, model: Circuit) -> xr.Dataset:
         "interneuron_layer": np.array([types[channel][0] for channel, _, _ in listed]),
     }
     dim = "interneuron"
-    y, x = ([along[p[i]] for *_, p in listed] for i, along in enumerate((rows, columns)))
+    y_places, x_places = (
+        [float(along[p[i]]) for *_, p in listed] for i, along in enumerate((rows, columns))
+    )
     return xr.Dataset(
         {
             **{name: (dim, values) for name, values in labels.items()},
-            "interneuron_y": _place(movie, model, "y", dim, y),
-            "interneuron_x": _place(movie, model, "x", dim, x),
+            "interneuron_y": _place(movie, model, "y", dim, y_places),
+            "interneuron_x": _place(movie, model, "x", dim, x_places),
             "unit": (dim, [(c * len(rows) + p[0]) * len(columns) + p[1] for c, _, p in listed]),
         }
     )

@@ -106,8 +106,9 @@ class GanglionType:
     inputs: tuple[Input, ...]
     mosaic: Mosaic | None = None
     cells: tuple[Cell, ...] = ()
-    scale: float = 1.0
-    offset: float = 0.0
+    mean_rate: float = 7.5  # Hz on natural movies, of each cell or in the mean of a mosaic
+    scale: float = 1.0  # calibrated
+    offset: float = 0.0  # calibrated: makes that mean rate
 
     @property
     def placed(self) -> tuple[Cell, ...]:
@@ -287,7 +288,7 @@ def parse_specification(content: Any) -> CircuitSpecification:
 
 
 def _require_units(units: Any) -> None:
-    """A file in other units would be read with other numbers: it has to say these."""
+    """Raise unless a file says these units: in others its numbers would mean something else."""
     if units != UNITS:
         raise ValueError(
             f"circuit.units is {units!r}; expected {UNITS}: give lengths in um, times in ms, rates "
@@ -327,7 +328,8 @@ def _plain(value: Any, path: str, ranges: dict[str, Range]) -> Any:
 def _range(value: Mapping[str, Any], where: str) -> Range:
     if set(value) != PARAMETER:
         raise ValueError(
-            f"{where} has the entries {', '.join(map(str, value))}; expected value, range and source"
+            f"{where} has the entries {', '.join(map(str, value))}; expected value, range and "
+            "source"
         )
     limits = value["range"]
     if not isinstance(limits, list) or len(limits) != 2:
@@ -491,6 +493,6 @@ def _check_ganglion(circuit: CircuitSpecification, ganglion: GanglionType, where
                 f"{here}.ahead is {pool.ahead!r}, but not every cell has a direction: give "
                 "mosaic.directions, or preferred_direction with each cell, in degrees"
             )
-    _positive(ganglion, where, scale="")
+    _positive(ganglion, where, mean_rate="Hz", scale="")
     for i, cell in enumerate(cells):
         _positive(cell, f"{where}.cells[{i}]", scale="")

@@ -67,7 +67,7 @@ def pink_noise(
         raise ValueError(f"exponents={exponents!r}; expected two numbers of at least 0")
     rng = np.random.default_rng(seed)
     length = max(1, round(clip / bin_width))
-    size = (2 * length, *(2 * n for n in shape))
+    size = (2 * length, 2 * shape[0], 2 * shape[1])
     amplitude = _amplitude(size, exponents)
     # Of white noise through this filter; the mean has none.
     amplitude *= contrast / np.sqrt(_mean_power(amplitude, size[-1]))
