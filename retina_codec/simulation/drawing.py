@@ -13,6 +13,7 @@ from retina_codec._common.checks import require_count
 from retina_codec._common.files import written_beside
 from retina_codec.simulation.calibration import calibrate
 from retina_codec.simulation.specification import (
+    PARAMETER,
     CircuitSpecification,
     parameter_keys,
     parse_specification,
@@ -21,6 +22,7 @@ from retina_codec.simulation.specification import (
 
 DIGITS = 4  # that a drawn number keeps
 MOSAIC_SEEDS = 2**16
+LONG = 100  # characters of a mapping that is not put on one line
 
 
 def draw_circuit(
@@ -128,7 +130,28 @@ def write_circuit(
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError(f"path={str(path)!r}; expected a file that ends in .yaml")
     top = "".join(f"# {line}\n" for line in comment.splitlines())
-    body = yaml.safe_dump(circuit.to_mapping(), sort_keys=False, default_flow_style=None, width=100)
+    body = yaml.dump(
+        circuit.to_mapping(), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100
+    )
     with written_beside(path) as fresh:
         Path(fresh).write_text(top + body, encoding="utf-8")
     return path
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a parameter with its range on one line, and a shared mapping out each time."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent(dumper: _Dumper, data: dict[str, Any]) -> yaml.MappingNode:
+    node = dumper.represent_mapping("tag:yaml.org,2002:map", data)
+    if set(data) == PARAMETER:
+        node.flow_style = True
+    elif sum(len(str(value)) for value in data.values()) > LONG:
+        node.flow_style = False
+    return node
+
+
+_Dumper.add_representer(dict, _represent)
