@@ -151,6 +151,7 @@ def simulate_retina(
         nodes[name], times[name] = _record(movie.rename("stimulus"), model, counts[name], rng)
         nodes[name]["rate"] = firing_rate(nodes[name]["spike_count"], sd=smoothing)
         nodes[name].attrs = {"model_fingerprint": model.fingerprint, **made_by}
+    starts = {name: float(node["time"].values[0]) for name, node in nodes.items()}
     onsets, note = _on_one_clock(nodes)
     for name, onset in onsets.items():
         if "repeat" in nodes[name].dims:
@@ -160,7 +161,8 @@ def simulate_retina(
             )
     tree = xr.DataTree.from_dict(nodes)
     if not note:
-        tree["spikes"] = xr.DataTree(_joined(times, onsets, list(specification.cells)))
+        shifts = {name: onset - starts[name] for name, onset in onsets.items()}
+        tree["spikes"] = xr.DataTree(_joined(times, shifts, list(specification.cells)))
     tree.attrs = {"source_format": "simulation", "notes": note, **made_by}
     return tree
 
@@ -298,7 +300,7 @@ def _from_zero(time: xr.DataArray) -> xr.DataArray:
 
 
 def _joined(
-    times: Mapping[str, list[list[np.ndarray]]], onsets: Mapping[str, np.ndarray], cells: list[str]
+    times: Mapping[str, list[list[np.ndarray]]], shifts: Mapping[str, np.ndarray], cells: list[str]
 ) -> xr.Dataset:
     """All spikes of all presentations, cell after cell."""
     trains = {}
@@ -306,7 +308,7 @@ def _joined(
         parts = [
             of_cells[i] + shift
             for name, of_repeats in times.items()
-            for of_cells, shift in zip(of_repeats, onsets[name], strict=True)
+            for of_cells, shift in zip(of_repeats, shifts[name], strict=True)
         ]
         trains[cell] = np.sort(np.concatenate(parts))
     return SpikeTimes.from_trains(trains).to_dataset()

@@ -206,9 +206,7 @@ class TestContributions:
         assert float(parts["inhibition"].max()) < 0.01 * float(parts["excitation"].max())
         assert float(parts["inhibition"].min()) < -1
         with pytest.raises(ValueError, match="not of the layer 'ganglion_input'"):
-            simulation.excitation_and_inhibition(
-                tree["layers/bipolar"]["contribution"], model
-            )
+            simulation.excitation_and_inhibition(tree["layers/bipolar"]["contribution"], model)
 
     def test_at_bipolar_outputs_the_delayed_type_only_inhibits(self, tree):
         """Its only way is through the starburst cells."""
