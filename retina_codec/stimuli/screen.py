@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import quantities as pq
 import xarray as xr
 
 from retina_codec._common.checks import magnitude, require_dims
@@ -272,7 +273,10 @@ class Screen:
     ) -> xr.DataArray:
         """Coordinates in um, and what made the movie in the units that it was asked in."""
         made_by = provenance(
-            generator=f"Screen.{generator}", seed=seed, pixel_size=self.pixel_size, **parameters
+            generator=f"Screen.{generator}",
+            seed=seed,
+            pixel_size=self.pixel_size,
+            **{name: _as_given(value) for name, value in parameters.items()},
         )
         return self.place(movie).assign_attrs(made_by)
 
@@ -299,3 +303,10 @@ class Screen:
                 f"{self.bin_width:g} s); expected a whole number of them"
             )
         return round(number)
+
+
+def _as_given(value: Any) -> Any:
+    """Quantities as text, with their units."""
+    if isinstance(value, pq.Quantity):
+        return str(value)
+    return [_as_given(one) for one in value] if isinstance(value, tuple) else value
