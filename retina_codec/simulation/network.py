@@ -125,7 +125,7 @@ class BipolarLayer(nn.Module):
 
     def release(self, drive: Tensor) -> Tensor:
         """Rectify the drive: what amacrine and ganglion cells receive."""
-        return functional.relu(drive - self.threshold)
+        return (drive - self.threshold).relu_()
 
     def forward(self, movie: Tensor) -> Tensor:
         """Rectified outputs of all bipolar cells."""
@@ -166,12 +166,12 @@ class AmacrineLayer(nn.Module):
 
     def drive(self, bipolar: Tensor) -> Tensor:
         """Drive before the rectification."""
-        mixed = torch.einsum("ab,sbyx->sayx", self.mix, bipolar)
+        mixed = (self.mix @ bipolar.flatten(2)).unflatten(2, bipolar.shape[2:])
         return self.rows @ (mixed @ self.columns.mT)
 
     def release(self, drive: Tensor) -> Tensor:
         """Rectify the drive: what ganglion cells receive."""
-        return functional.relu(drive - self.threshold)
+        return (drive - self.threshold).relu_()
 
     def forward(self, bipolar: Tensor) -> Tensor:
         """Rectified outputs of all amacrine cells."""

@@ -37,7 +37,7 @@ from retina_codec.simulation.specification import (
 )
 from retina_codec.simulation.spiking import draw_spikes
 
-FRAMES_AT_ONCE = 64  # small enough that what is computed stays near the processor
+FRAMES_AT_ONCE = 128  # small enough that what is computed stays near the processor
 BETWEEN = 1.0  # seconds between two presentations on the clock of the recording
 # Places of the interneurons that are listened to, in um from the middle of the field (y, x).
 PLACES = ((0.0, 0.0), (-150.0, 150.0), (150.0, -150.0))
