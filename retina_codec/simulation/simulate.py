@@ -242,7 +242,7 @@ def _signals(
     unit = torch.from_numpy(interneurons["unit"].values).to(model.device)
     n_frames = movie.sizes["time"]
     rates = np.empty((n_frames, len(model.outputs)))
-    drives, releases = (np.empty((n_frames, len(unit))) for _ in range(2))
+    drives, releases = (np.empty((n_frames, len(unit)), dtype=np.float32) for _ in range(2))
     reader = FrameReader(movie)
     for run in runs_of(movie):
         for start in range(run.start, run.stop, FRAMES_AT_ONCE):

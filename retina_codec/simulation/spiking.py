@@ -135,31 +135,40 @@ class _Refractory:
         By groups of segments that go on together, each from some time before its start.
         """
         n_bins = len(self._rate)
-        ages = len(self._recovery)
+        ages = len(self._recovery) - 1  # the last entry is "recovered"
+        # What is born at a step stands at its number in the ring, and is of age 0 at the next.
+        by_step = np.stack(
+            [self._recovery[(step - 1 - np.arange(ages)) % ages] for step in range(ages)]
+        )
         wanted = self._rate * self._bin_width / self._steps  # spikes in a step
         in_segment = max(1, SEGMENT // self._steps)  # bins
         before = -(-BURN_IN * ages // self._steps)  # bins
         for start in range(0, n_bins, AT_ONCE * in_segment):
             firsts = np.arange(start, min(n_bins, start + AT_ONCE * in_segment), in_segment)
-            # State: share of the trials at each age since the last spike; the last is "recovered".
-            share = np.zeros((len(firsts), wanted.shape[1], ages))
-            share[..., -1] = 1.0
+            # State: the share of the trials that have recovered, and that at each age since the
+            # last spike; ages go round in a ring, so that growing older moves nothing.
+            recovered = np.ones((len(firsts), wanted.shape[1]))
+            share = np.zeros((*recovered.shape, ages))
             free = np.zeros((len(firsts), in_segment, self._steps, wanted.shape[1]))
             fired = np.zeros_like(free[:, :, 0])
+            step = 0
             for k in range(-before, in_segment):
                 bins = np.clip(firsts + k, 0, n_bins - 1)
                 asked = np.where((firsts + k >= 0)[:, None], wanted[bins], 0.0)
-                for step in range(self._steps):
-                    able = share @ self._recovery
+                for part in range(self._steps):
+                    able_at = by_step[step % ages]
+                    able = share @ able_at + recovered
                     q = np.minimum(asked / np.maximum(able, 1e-12), 1.0)
-                    firing = share * self._recovery * q[..., None]
-                    share -= firing
-                    born = firing.sum(axis=-1)
-                    share[..., -1] += share[..., -2]
-                    share[..., 1:-1] = share[..., :-2].copy()
-                    share[..., 0] = born
+                    share *= 1 - q[..., None] * able_at
+                    recovered *= 1 - q
+                    born = able * q
+                    # The oldest have recovered; those just born take their place.
+                    oldest = share[..., step % ages]
+                    recovered += oldest
+                    oldest[...] = born
+                    step += 1
                     if k >= 0:
-                        free[:, k, step] = q
+                        free[:, k, part] = q
                         fired[:, k] += born
             stop = min(n_bins, start + len(firsts) * in_segment)
             yield (
