@@ -45,8 +45,7 @@ def draw_circuit(
     Returns
     -------
     CircuitSpecification
-        With the same ranges. It is calibrated on the movie of `calibrate`, which takes about ten
-        seconds. `write_circuit` keeps it.
+        With the same ranges, calibrated as by `calibrate`. `write_circuit` keeps it.
 
     Raises
     ------
@@ -58,8 +57,10 @@ def draw_circuit(
     Examples
     --------
     >>> from retina_codec import simulation
-    >>> drawn = simulation.draw_circuit(7)  # doctest: +SKIP
-    >>> simulation.write_circuit(drawn, "drawn_7.yaml")  # doctest: +SKIP
+    >>> drawn = simulation.draw_circuit(7)
+    >>> limits = drawn.ranges["bipolar.on_transient.tau"]
+    >>> drawn.name, limits.low <= drawn.bipolar["on_transient"].tau <= limits.high
+    ('default_7', True)
     """
     require_count(seed, 0, "seed")
     old = circuit if isinstance(circuit, CircuitSpecification) else read_specification(circuit)
