@@ -70,10 +70,12 @@ def movies() -> dict[str, xr.DataArray]:
 
 def sample() -> xr.DataTree:
     """Return the recording of eight cells, with their true rates, without the interneurons."""
-    recording = simulate_retina(movies(), seed=SEED, repeats={"test": REPEATS})
+    shown = movies()
+    recording = simulate_retina(shown, "first", seed=SEED, repeats={"test": REPEATS})
     nodes = {}
-    for name, node in recording.children.items():
-        data = node.to_dataset().drop_dims("interneuron").sel(cell=list(CELLS))
+    for name in shown:
+        data = recording[name].to_dataset().drop_dims("interneuron").sel(cell=list(CELLS))
+        data = data.drop_vars("repeat_onset", errors="ignore")  # there are no spike times
         data["true_rate"] = data["true_rate"].astype(np.float32)
         nodes[name] = data
     tree = xr.DataTree.from_dict(nodes)

@@ -56,7 +56,7 @@ class SimulationSettings:
         Duration of each of its epochs, in seconds.
     """
 
-    circuit: str = "default"
+    circuit: str = "first"
     size: int = 24
     natural_frames: int = 20000
     artificial_frames: int = 5000

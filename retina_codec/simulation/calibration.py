@@ -11,12 +11,12 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from retina_codec._common.checks import require_dims
+from retina_codec.simulation.circuit import field_of, require_field
 from retina_codec.simulation.network import CircuitNetwork
 from retina_codec.simulation.specification import CircuitSpecification
 from retina_codec.stimuli import natural_movie, photographs
 
 DRIVE_SD = 3.0
-MEAN_RATE = 7.5  # Hz
 FRAMES, SEED = 6000, 2024
 FRAMES_AT_ONCE = 500
 
@@ -32,8 +32,9 @@ def calibrate(
     """Find the scales and offsets of a circuit, as the YAML files have them.
 
     Bipolar drives get the standard deviation 1 (over time and place, before the rectification),
-    the drives of ganglion cells the standard deviation 3, and offsets are such that each cell
-    fires at 7.5 Hz in the mean.
+    the drives of ganglion cells the standard deviation 3, and offsets are such that cells fire at
+    their type's mean rate. Cells of a mosaic share the numbers of their type; listed ones each have
+    their own.
 
     Parameters
     ----------
@@ -66,8 +67,10 @@ def calibrate(
     movie = require_dims(movie, ("time", "y", "x"), "movie")
     frames = torch.as_tensor(movie.values, dtype=torch.float32)[None]
     specification = _unscaled(specification)
-    network = CircuitNetwork(specification, (movie.sizes["y"], movie.sizes["x"]))
-    past = specification.history - 1
+    field = field_of(movie, specification, argument="movie")
+    require_field(field, specification, "movie")
+    network = CircuitNetwork(specification, field)
+    past = field.history(specification) - 1
     chunks = [
         frames[:, start - past : start + FRAMES_AT_ONCE]
         for start in range(past, frames.shape[1], FRAMES_AT_ONCE)
@@ -85,7 +88,7 @@ def calibrate(
             for (name, kind), spread in zip(specification.bipolar.items(), sd, strict=True)
         }
         specification = dataclasses.replace(specification, bipolar=bipolar)
-        network = CircuitNetwork(specification, (movie.sizes["y"], movie.sizes["x"]))
+        network = CircuitNetwork(specification, field)
         drives = torch.cat([_ganglion_drive(network, chunk) for chunk in chunks]).double()
     _require_drive(drives.std(dim=0), list(specification.cells))
     return _with_outputs(specification, drives.numpy())
@@ -96,7 +99,9 @@ def _unscaled(specification: CircuitSpecification) -> CircuitSpecification:
     ganglion = {
         name: dataclasses.replace(
             kind,
-            cells=tuple(dataclasses.replace(c, scale=1.0, offset=0.0) for c in kind.cells),
+            cells=tuple(dataclasses.replace(c, scale=None, offset=None) for c in kind.cells),
+            scale=1.0,
+            offset=0.0,
         )
         for name, kind in specification.ganglion.items()
     }
@@ -105,7 +110,7 @@ def _unscaled(specification: CircuitSpecification) -> CircuitSpecification:
 
 def _ganglion_drive(network: CircuitNetwork, chunk: Tensor) -> Tensor:
     bipolar = network.bipolar(chunk)
-    return network.ganglion.drive(bipolar, network.amacrine(bipolar))
+    return network.ganglion.drive(network.ganglion_input(bipolar, network.amacrine(bipolar)))
 
 
 def _require_drive(sd: Tensor, names: list[str]) -> None:
@@ -117,20 +122,28 @@ def _require_drive(sd: Tensor, names: list[str]) -> None:
 
 
 def _with_outputs(specification: CircuitSpecification, drives: np.ndarray) -> CircuitSpecification:
-    """Give each cell its scale and offset, from raw drives (time, cell)."""
+    """Give each type, or each listed cell, its scale and offset, from raw drives (time, cell)."""
     columns = iter(drives.T)
     ganglion = {}
     for name, kind in specification.ganglion.items():
+        of_cells = np.stack([next(columns) for _ in kind.placed], axis=1)
+        if kind.mosaic is not None:
+            scale, offset = _output(of_cells, specification.output_gain, kind.mean_rate)
+            ganglion[name] = dataclasses.replace(kind, scale=scale, offset=offset)
+            continue
         cells = []
-        for cell in kind.cells:
-            drive = next(columns)
-            scale = DRIVE_SD / drive.std()
-
-            def excess(offset: float, scaled: np.ndarray = scale * drive) -> float:
-                rate = specification.output_gain * np.logaddexp(0, scaled + offset)
-                return float(rate.mean() - MEAN_RATE)
-
-            offset = brentq(excess, -100.0, 100.0)
-            cells.append(dataclasses.replace(cell, scale=float(scale), offset=float(offset)))
+        for cell, drive in zip(kind.cells, of_cells.T, strict=True):
+            scale, offset = _output(drive, specification.output_gain, kind.mean_rate)
+            cells.append(dataclasses.replace(cell, scale=scale, offset=offset))
         ganglion[name] = dataclasses.replace(kind, cells=tuple(cells))
     return dataclasses.replace(specification, ganglion=ganglion)
+
+
+def _output(drive: np.ndarray, gain: float, mean_rate: float) -> tuple[float, float]:
+    """Scale and offset that give these drives the wanted spread and mean rate."""
+    scale = DRIVE_SD / drive.std(axis=0).mean()
+
+    def excess(offset: float) -> float:
+        return float((gain * np.logaddexp(0, scale * drive + offset)).mean() - mean_rate)
+
+    return float(scale), float(brentq(excess, -100.0, 100.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,42 +11,121 @@ from torch.nn import functional
 
 from retina_codec.simulation.specification import BipolarType, CircuitSpecification, Input
 
+NEGLIGIBLE = 1e-9  # of the largest weight
 
-class BipolarLayer(nn.Module):
-    """Bipolar cells of all types at every pixel that has a whole receptive field.
 
-    Takes segments ``(segment, frame, y, x)`` and gives rectified outputs ``(segment * (frame -
-    history + 1), type, y - size + 1, x - size + 1)``, segment by segment in time order.
+@dataclass(frozen=True)
+class Field:
+    """The field of a movie: pixels and bins in physical units, and the lattice of interneurons.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width in pixels.
+    pixel_size : float
+        Side of a pixel in um.
+    bin_width : float
+        Duration of a frame in seconds.
     """
 
-    def __init__(self, circuit: CircuitSpecification) -> None:
+    shape: tuple[int, int]
+    pixel_size: float
+    bin_width: float
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Height and width in um."""
+        return self.shape[0] * self.pixel_size, self.shape[1] * self.pixel_size
+
+    def pixels(self, axis: int) -> np.ndarray:
+        """Places of the pixels along an axis, um from the middle."""
+        return _centred(self.shape[axis], self.pixel_size)
+
+    def lattice(self, circuit: CircuitSpecification, axis: int) -> np.ndarray:
+        """Places of the interneurons along an axis, um from the middle."""
+        inside = self.size[axis] - 2 * circuit.margin
+        # A little more, lest rounding loses the last one.
+        return _centred(int(inside / circuit.spacing + 1e-6), circuit.spacing)
+
+    def history(self, circuit: CircuitSpecification) -> int:
+        """Frames that a response depends on, the current one included."""
+        return max(1, round(circuit.memory / (1000 * self.bin_width)))
+
+
+class BipolarLayer(nn.Module):
+    """Bipolar cells of all types at every place of the lattice.
+
+    Takes segments ``(segment, frame, y, x)`` and gives rectified outputs ``(segment * (frame -
+    history + 1), type, y, x)``, segment by segment in time order. Beyond the edge of the movie
+    everything is grey.
+    """
+
+    def __init__(self, circuit: CircuitSpecification, field: Field) -> None:
         super().__init__()
         types = list(circuit.bipolar.values())
+        # A difference of Gaussians is taken from blurred frames, which the types share.
+        sds = sorted({sd for kind in types for sd in (kind.centre_sd, kind.surround_sd)})
+        blurs = [
+            np.stack(
+                [
+                    _blur(
+                        field.lattice(circuit, axis),
+                        field.pixels(axis),
+                        sd,
+                        circuit.bipolar_reach,
+                        field.pixel_size,
+                    )
+                    for sd in sds
+                ]
+            )
+            for axis in (0, 1)
+        ]
         # Types that see the same region share its filter and differ in their kernels over time.
         regions = list(dict.fromkeys(_region(kind) for kind in types))
-        space = np.stack([_difference_of_gaussians(circuit.bipolar_size, *r) for r in regions])
-        time = np.zeros((len(types), len(regions), circuit.history))
-        for i, kind in enumerate(types):
-            kernel = temporal_kernel(kind, circuit.history, circuit.bin_width)
-            # Kernels go over lag, frames forwards in time: the last one is lag 0.
-            time[i, regions.index(_region(kind))] = kind.polarity * kind.scale * kernel[::-1]
-        self.space = _frozen(space[:, None])
+        mix = np.zeros((len(regions), len(sds)))
+        for i, (centre_sd, surround_sd, surround_weight) in enumerate(regions):
+            mix[i, sds.index(centre_sd)] += 1.0
+            mix[i, sds.index(surround_sd)] -= surround_weight
+        time = np.stack(
+            [
+                # Kernels go over lag, frames forwards in time: the last one is lag 0.
+                kind.polarity * kind.scale * temporal_kernel(circuit, kind, field.bin_width)[::-1]
+                for kind in types
+            ]
+        )
+        self.members = [
+            [i for i, kind in enumerate(types) if _region(kind) == region] for region in regions
+        ]
+        order = [i for members in self.members for i in members]
+        self.order = [order.index(i) for i in range(len(types))]
+        self.rows = _frozen(blurs[0])
+        self.columns = _frozen(blurs[1])
+        self.mix = _frozen(mix)
         self.time = _frozen(time)
         self.threshold = _frozen(np.array([kind.threshold for kind in types])[:, None, None])
 
     def drive(self, movie: Tensor) -> Tensor:
         """Drive before the rectification, in standard deviations on natural movies."""
-        segments, frames, height, width = movie.shape
-        seen = functional.conv2d(movie.reshape(-1, 1, height, width), self.space)
-        n_regions, height, width = seen.shape[1:]
-        series = seen.reshape(segments, frames, n_regions, -1).permute(0, 3, 2, 1)
-        drive = functional.conv1d(series.reshape(-1, n_regions, frames), self.time)
-        drive = drive.reshape(segments, height * width, *drive.shape[1:]).permute(0, 3, 2, 1)
-        return drive.reshape(-1, drive.shape[2], height, width)
+        segments, frames = movie.shape[:2]
+        history = self.time.shape[1]
+        blurred = self.rows @ (movie[:, :, None] @ self.columns.mT)
+        height, width = blurred.shape[-2:]
+        seen = torch.einsum("rb,sfbp->rsfp", self.mix, blurred.flatten(3))
+        found = []
+        for region, members in zip(seen, self.members, strict=True):
+            # Windows over time are views; each is (lag, place).
+            windows = region.unfold(1, history, 1).mT
+            kernels = self.time[members]
+            parts = [torch.matmul(kernels, one) for one in windows]
+            found.append(parts[0] if segments == 1 else torch.cat(parts))
+        drive = torch.cat(found, dim=1)
+        if self.order != sorted(self.order):
+            drive = drive[:, self.order]
+        return drive.reshape(segments * (frames - history + 1), -1, height, width)
 
     def release(self, drive: Tensor) -> Tensor:
         """Rectify the drive: what amacrine and ganglion cells receive."""
-        return functional.relu(drive - self.threshold)
+        return (drive - self.threshold).relu_()
 
     def forward(self, movie: Tensor) -> Tensor:
         """Rectified outputs of all bipolar cells."""
@@ -54,79 +135,96 @@ class BipolarLayer(nn.Module):
 class AmacrineLayer(nn.Module):
     """Amacrine cells of all types, one at each bipolar cell's place.
 
-    Takes bipolar outputs ``(sample, type, y, x)`` and gives rectified outputs of the same place
-    grid; beyond its edge there are no bipolar cells.
+    Takes bipolar outputs ``(sample, type, y, x)`` and gives rectified outputs of the same
+    lattice; beyond its edge there are no bipolar cells.
     """
 
-    def __init__(self, circuit: CircuitSpecification) -> None:
+    def __init__(self, circuit: CircuitSpecification, field: Field) -> None:
         super().__init__()
         bipolar = list(circuit.bipolar)
-        size = circuit.amacrine_size
-        weight = np.zeros((len(circuit.amacrine), len(bipolar), size, size))
-        for i, kind in enumerate(circuit.amacrine.values()):
-            pool = np.outer(*2 * [_gaussian(size, kind.sd)])
+        types = list(circuit.amacrine.values())
+        mix = np.zeros((len(types), len(bipolar)))
+        for i, kind in enumerate(types):
             for source, strength in kind.inputs.items():
-                weight[i, bipolar.index(source)] = strength * pool
-        thresholds = np.array([kind.threshold for kind in circuit.amacrine.values()])
-        self.weight = _frozen(weight)
+                mix[i, bipolar.index(source)] = strength
+        pools = []
+        for axis in (0, 1):
+            places = field.lattice(circuit, axis)
+            pools.append(
+                np.stack(
+                    [
+                        _blur(places, places, kind.sd, circuit.amacrine_reach, circuit.spacing)
+                        for kind in types
+                    ]
+                )
+            )
+        thresholds = np.array([kind.threshold for kind in types])
+        self.mix = _frozen(mix)
+        self.rows = _frozen(pools[0])
+        self.columns = _frozen(pools[1])
         self.threshold = _frozen(thresholds[:, None, None])
 
     def drive(self, bipolar: Tensor) -> Tensor:
         """Drive before the rectification."""
-        return functional.conv2d(bipolar, self.weight, padding=self.weight.shape[-1] // 2)
+        mixed = (self.mix @ bipolar.flatten(2)).unflatten(2, bipolar.shape[2:])
+        return self.rows @ (mixed @ self.columns.mT)
 
     def release(self, drive: Tensor) -> Tensor:
         """Rectify the drive: what ganglion cells receive."""
-        return functional.relu(drive - self.threshold)
+        return (drive - self.threshold).relu_()
 
     def forward(self, bipolar: Tensor) -> Tensor:
         """Rectified outputs of all amacrine cells."""
         return self.release(self.drive(bipolar))
 
 
+class GanglionInput(nn.Module):
+    """All that ganglion cells receive: outputs of bipolar and of amacrine types, as channels.
+
+    A cut of the circuit: here the direct way from bipolar cells stands apart from the one through
+    amacrine cells.
+    """
+
+    def forward(self, bipolar: Tensor, amacrine: Tensor) -> Tensor:
+        """Join both along the channels."""
+        return torch.cat([bipolar, amacrine], dim=1)
+
+
 class GanglionLayer(nn.Module):
     """Ganglion cells: pools of bipolar and amacrine outputs, and a softplus to Hz."""
 
-    def __init__(self, circuit: CircuitSpecification, shape: tuple[int, int]) -> None:
+    def __init__(self, circuit: CircuitSpecification, field: Field) -> None:
         super().__init__()
         cells = circuit.cells.values()
-        weight: dict[str, list[np.ndarray]] = {}
-        for layer, names in (
-            ("bipolar", list(circuit.bipolar)),
-            ("amacrine", list(circuit.amacrine)),
-        ):
-            weight[layer] = []
-            for kind, cell in cells:
-                pools = np.zeros((len(names), *shape))
-                for source in circuit.ganglion[kind].inputs:
-                    if source.source in names:
-                        angle = np.deg2rad(cell.preferred_direction or 0.0)
-                        centre = (
-                            cell.y + source.ahead * np.sin(angle),
-                            cell.x + source.ahead * np.cos(angle),
-                        )
-                        pools[names.index(source.source)] += source.weight * _pool(
-                            shape, centre, source
-                        )
-                weight[layer].append(cell.scale * pools.ravel())
-        self.bipolar_weight = _frozen(np.stack(weight["bipolar"]))
-        self.amacrine_weight = _frozen(np.stack(weight["amacrine"]))
-        self.offset = _frozen(np.array([cell.offset for _, cell in cells]))
+        names = [*circuit.bipolar, *circuit.amacrine]
+        y, x = (field.lattice(circuit, axis) for axis in (0, 1))
+        weights = np.zeros((len(cells), len(names), len(y), len(x)))
+        for i, (kind, cell) in enumerate(cells):
+            angle = np.deg2rad(cell.preferred_direction or 0.0)
+            for source in circuit.ganglion[kind].inputs:
+                centre = (
+                    cell.y + source.ahead * np.sin(angle),
+                    cell.x + source.ahead * np.cos(angle),
+                )
+                weights[i, names.index(source.source)] += source.weight * _pool(
+                    y, x, centre, source
+                )
+        scales = np.array([cell.scale for _, cell in cells], dtype=np.float64)
+        self.weight = _frozen(scales[:, None] * weights.reshape(len(cells), -1))
+        self.offset = _frozen(np.array([cell.offset for _, cell in cells], dtype=np.float64))
         self.gain = circuit.output_gain
 
     def extra_repr(self) -> str:
         """Show the gain of the output."""
         return f"gain={self.gain}"
 
-    def drive(self, bipolar: Tensor, amacrine: Tensor) -> Tensor:
+    def drive(self, received: Tensor) -> Tensor:
         """Drive of every cell, before the offset."""
-        return functional.linear(bipolar.flatten(1), self.bipolar_weight) + functional.linear(
-            amacrine.flatten(1), self.amacrine_weight
-        )
+        return functional.linear(received.flatten(1), self.weight)
 
-    def forward(self, bipolar: Tensor, amacrine: Tensor) -> Tensor:
+    def forward(self, received: Tensor) -> Tensor:
         """Rates in Hz (sample, cell)."""
-        return self.gain * functional.softplus(self.drive(bipolar, amacrine) + self.offset)
+        return self.gain * functional.softplus(self.drive(received) + self.offset)
 
 
 class CircuitNetwork(nn.Module):
@@ -136,60 +234,91 @@ class CircuitNetwork(nn.Module):
     ----------
     circuit : CircuitSpecification
         Its neurons.
-    shape : tuple of int
-        Height and width of the movie in pixels.
+    field : Field
+        The movies that it is built for.
 
     Notes
     -----
     Output ``(segment * (frame - history + 1), cell)``, segment by segment in time order. The
-    submodule ``bipolar`` cuts the network: its output is all that the rest sees.
+    submodules ``bipolar`` and ``ganglion_input`` each cut the network: their outputs are all that
+    the rest sees.
     """
 
-    def __init__(self, circuit: CircuitSpecification, shape: tuple[int, int]) -> None:
+    def __init__(self, circuit: CircuitSpecification, field: Field) -> None:
         super().__init__()
-        margin = circuit.bipolar_size - 1
-        self.bipolar = BipolarLayer(circuit)
-        self.amacrine = AmacrineLayer(circuit)
-        self.ganglion = GanglionLayer(circuit, (shape[0] - margin, shape[1] - margin))
+        self.bipolar = BipolarLayer(circuit, field)
+        self.amacrine = AmacrineLayer(circuit, field)
+        self.ganglion_input = GanglionInput()
+        self.ganglion = GanglionLayer(circuit, field)
 
     def forward(self, movie: Tensor) -> Tensor:
         """Rates of all ganglion cells."""
         bipolar = self.bipolar(movie)
-        return self.ganglion(bipolar, self.amacrine(bipolar))
+        return self.ganglion(self.ganglion_input(bipolar, self.amacrine(bipolar)))
 
 
-def temporal_kernel(kind: BipolarType, history: int, bin_width: float) -> np.ndarray:
-    """Kernel over lag (0 first) of a bipolar type."""
-    lag = np.arange(history) * bin_width - kind.delay
+def temporal_kernel(
+    circuit: CircuitSpecification, kind: BipolarType, bin_width: float
+) -> np.ndarray:
+    """Kernel over lag (0 first) of a bipolar type, the photoreceptor included.
 
-    def peaked(tau: float) -> np.ndarray:
-        t = np.maximum(lag, 0) / tau
-        shape = t**kind.order * np.exp(-kind.order * (t - 1))
-        return shape / shape.sum()
+    Parameters
+    ----------
+    circuit : CircuitSpecification
+        The circuit.
+    kind : BipolarType
+        A type of it.
+    bin_width : float
+        Duration of a frame in seconds.
+    """
+    n_lags = max(1, round(circuit.memory / (1000 * bin_width)))
+    lag = 1000 * bin_width * np.arange(n_lags)  # ms
+    kernel = _peaked(lag - kind.delay, kind.tau, kind.order)
+    kernel -= kind.late_weight * _peaked(lag - kind.delay, kind.late_tau, kind.order)
+    if circuit.photoreceptor is not None:
+        early = _peaked(lag, circuit.photoreceptor.tau, circuit.photoreceptor.order)
+        kernel = np.convolve(kernel, early)[:n_lags]
+    return kernel
 
-    return peaked(kind.tau) - kind.late_weight * peaked(kind.late_tau)
+
+def _peaked(lag: np.ndarray, tau: float, order: float) -> np.ndarray:
+    """Low-pass kernel with its peak at `tau`, of sum 1."""
+    t = np.maximum(lag, 0) / tau
+    shape = t**order * np.exp(-order * (t - 1))
+    return shape / shape.sum()
 
 
 def _region(kind: BipolarType) -> tuple[float, float, float]:
     return kind.centre_sd, kind.surround_sd, kind.surround_weight
 
 
-def _gaussian(size: int, sd: float) -> np.ndarray:
-    weights = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sd) ** 2)
-    return weights / weights.sum()
+def _centred(n: int, spacing: float) -> np.ndarray:
+    return spacing * (np.arange(n) - (n - 1) / 2)
 
 
-def _difference_of_gaussians(
-    size: int, centre_sd: float, surround_sd: float, surround_weight: float
+def _blur(
+    places: np.ndarray, seen: np.ndarray, sd: float, reach: float, spacing: float
 ) -> np.ndarray:
-    centre, surround = (np.outer(*2 * [_gaussian(size, sd)]) for sd in (centre_sd, surround_sd))
-    return centre - surround_weight * surround
+    """Weights (place, seen) of a Gaussian cut at `reach`.
+
+    They sum to 1 where all that is reached is there; `spacing` is that of `seen`.
+    """
+
+    def gaussian(distance: np.ndarray) -> np.ndarray:
+        # A little more, lest rounding decides about what lies just at the edge.
+        inside = np.abs(distance) <= reach + 1e-6
+        return np.where(inside, np.exp(-0.5 * (distance / sd) ** 2), 0.0)
+
+    distance = seen - places[:, None]
+    # What a place would reach, were there no edge.
+    n = int(np.ceil(reach / spacing)) + 1
+    endless = (distance[:, :1] % spacing) + spacing * np.arange(-n - 1, n + 1)
+    return gaussian(distance) / gaussian(endless).sum(axis=1, keepdims=True)
 
 
-def _pool(shape: tuple[int, int], centre: tuple[float, float], pool: Input) -> np.ndarray:
-    """Weights (y, x) of sum 1 round `centre`, given from the middle of the grid."""
-    y, x = (np.arange(n) - (n - 1) / 2 - place for n, place in zip(shape, centre, strict=True))
-    squared = y[:, None] ** 2 + x**2
+def _pool(y: np.ndarray, x: np.ndarray, centre: tuple[float, float], pool: Input) -> np.ndarray:
+    """Weights (y, x) of sum 1 round `centre`, given from the middle of the lattice."""
+    squared = (y[:, None] - centre[0]) ** 2 + (x - centre[1]) ** 2
     weights = np.exp(-0.5 * squared / pool.sd**2)
     if pool.inner_sd > 0:
         weights = weights * (1 - np.exp(-0.5 * squared / pool.inner_sd**2))
@@ -197,4 +326,9 @@ def _pool(shape: tuple[int, int], centre: tuple[float, float], pool: Input) -> n
 
 
 def _frozen(values: np.ndarray) -> nn.Parameter:
+    """Parameter that does not learn; tails far below single precision are 0.
+
+    Products with them would be subnormal numbers, on which processors are many times slower.
+    """
+    values = np.where(np.abs(values) < NEGLIGIBLE * np.abs(values).max(), 0.0, values)
     return nn.Parameter(torch.as_tensor(values, dtype=torch.float32), requires_grad=False)

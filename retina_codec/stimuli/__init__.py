@@ -6,18 +6,23 @@ deterministic. How movies and spikes are read from files is in `retina_codec.rec
 
 from retina_codec.stimuli.classical import light_steps, moving_bars, moving_gratings, white_noise
 from retina_codec.stimuli.described import render
+from retina_codec.stimuli.differential import differential_motion
 from retina_codec.stimuli.features import stimulus_features
 from retina_codec.stimuli.images import dead_leaves, photographs, split_images
 from retina_codec.stimuli.movie import concatenate
 from retina_codec.stimuli.natural import natural_movie
+from retina_codec.stimuli.pink import pink_noise
 from retina_codec.stimuli.probe import probe_movie
 from retina_codec.stimuli.rendered_light import drifting_grating, grating_sequence, level_sequence
 from retina_codec.stimuli.rendered_noise import seeded_noise
+from retina_codec.stimuli.screen import Screen
 from retina_codec.stimuli.sources import open_movie
 
 __all__ = [
+    "Screen",
     "concatenate",
     "dead_leaves",
+    "differential_motion",
     "drifting_grating",
     "grating_sequence",
     "level_sequence",
@@ -27,6 +32,7 @@ __all__ = [
     "natural_movie",
     "open_movie",
     "photographs",
+    "pink_noise",
     "probe_movie",
     "render",
     "seeded_noise",

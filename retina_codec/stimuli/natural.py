@@ -23,7 +23,7 @@ CLIP = 2.0  # standard deviations of a picture at which its bright and dark ends
 
 
 def natural_movie(
-    images: Mapping[str, xr.DataArray],
+    images: Mapping[str, xr.DataArray] | xr.DataArray | np.ndarray,
     *,
     n_frames: int,
     shape: tuple[int, int] = (24, 24),
@@ -48,8 +48,9 @@ def natural_movie(
 
     Parameters
     ----------
-    images : mapping of str to DataArray
-        Pictures (y, x), each at least three times as high and wide as `shape`, plus 3 pixels.
+    images : mapping of str to DataArray, or array
+        Pictures (y, x), each at least three times as high and wide as `shape`, plus 3 pixels; or
+        an array (image, y, x) of several.
     n_frames : int
         Length of the movie.
     shape : tuple of int
@@ -97,6 +98,7 @@ def natural_movie(
     for share, name in ((drift_share, "drift_share"), (object_share, "object_share")):
         if not 0 <= share <= 1:
             raise ValueError(f"{name}={share!r}; expected a share between 0 and 1")
+    images = _named(images)
     pictures = _boxed_pictures(images, shape)
     rng = np.random.default_rng(seed)
     frames = np.empty((n_frames, *shape), dtype=np.float32)
@@ -128,6 +130,21 @@ def natural_movie(
         object_speed=object_speed,
     )
     return make_movie(frames, bin_width=bin_width, epoch="natural", attrs=made_by)
+
+
+def _named(
+    images: Mapping[str, xr.DataArray] | xr.DataArray | np.ndarray,
+) -> Mapping[str, xr.DataArray]:
+    """Pictures by name; those of an array by their number."""
+    if isinstance(images, Mapping):
+        return images
+    values = np.asarray(images)
+    if values.ndim != 3:
+        raise ValueError(
+            f"images has the shape {values.shape}; expected grey pictures (image, y, x), or a "
+            "mapping of names to DataArrays (y, x)"
+        )
+    return {str(i): xr.DataArray(one, dims=("y", "x")) for i, one in enumerate(values)}
 
 
 def _boxed_pictures(images: Mapping[str, xr.DataArray], shape: tuple[int, int]) -> list[np.ndarray]:

@@ -40,7 +40,7 @@ def test_an_installed_wheel_runs(tmp_path):
     assert ran.returncode == 0, ran.stderr
     place, facts, names, sample, models, zoo = ran.stdout.splitlines()
     assert Path(place).is_relative_to(target)
-    assert facts == f"16 {rc.__version__}"
+    assert facts == f"20 {rc.__version__}"
     assert names.split() == rc.catalogue.dataset_names()
     sample_place, n_frames = sample.rsplit(" ", 1)
     assert Path(sample_place) == target / "retina_codec" / "_datasets" / "simulated_sample"

@@ -1,18 +1,20 @@
-"""Recordings of the circuit: layout, truth, noise, and what each cell type responds to."""
+"""Recordings of the circuit: layout, truth, noise, one clock."""
 
 import json
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 
+import retina_codec as rc
 from retina_codec import simulation, stimuli
+from retina_codec._common.time import runs_of, time_coordinate
 from retina_codec.recordings import firing_rate
+from retina_codec.recordings.spikes import SpikeTimes
 from retina_codec.simulation import simulate_retina
-from retina_codec.stimuli.classical import bar_crossing, bar_frames, grating_frames
-from retina_codec.stimuli.movie import make_movie
 
-SHAPE = (24, 24)
+CELLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,8 @@ def recording():
 
 def test_nodes_have_the_layout_of_recordings(recording):
     train, test = recording["train"], recording["test"]
-    assert dict(train["spike_count"].sizes) == {"time": 850, "cell": 16}
-    assert dict(test["spike_count"].sizes) == {"repeat": 30, "time": 200, "cell": 16}
+    assert dict(train["spike_count"].sizes) == {"time": 850, "cell": CELLS}
+    assert dict(test["spike_count"].sizes) == {"repeat": 30, "time": 200, "cell": CELLS}
     for node in (train, test):
         assert node["rate"].dims == node["true_rate"].dims == ("time", "cell")
         assert node["rate"].attrs["units"] == node["true_rate"].attrs["units"] == "Hz"
@@ -37,11 +39,13 @@ def test_nodes_have_the_layout_of_recordings(recording):
         assert np.issubdtype(node["spike_count"].dtype, np.integer)
         assert node["time"].attrs["bin_width"] == 0.01
         xr.testing.assert_allclose(node["rate"], firing_rate(node["spike_count"]))
+    assert test["repeat_onset"].dims == ("repeat",)
     assert set(train["epoch"].values) == {"noise", "bar"}
     assert set(train["block"].values) == {0, 1}
     for node in (recording, train, test):
         made_by = json.loads(node.attrs["parameters"])
         assert (made_by["circuit"], made_by["seed"]) == ("default", 0)
+        assert made_by["spiking"] == "refractory"
 
 
 def test_the_true_rate_is_the_circuits(recording):
@@ -76,11 +80,11 @@ def test_potentials_are_the_drives_of_the_units_at_their_places(recording):
     types = [*network_types("bipolar"), *network_types("amacrine")]
     assert set(node["interneuron_type"].values) == set(types)
     assert node.sizes["interneuron"] == 8 * 3
-    for i in (0, 7, 16, 23):
+    for i in (0, 7, 16, 23):  # of five bipolar and three amacrine types, at three places
         one = node.isel(interneuron=i)
         layer = str(one["interneuron_layer"].values)
         channel = network_types(layer).index(str(one["interneuron_type"].values))
-        row, column = (round(float(one[f"interneuron_{a}"]) - 4) for a in "yx")
+        row, column = (round(float(one[f"interneuron_{a}"])) for a in "yx")
         drive, release = (f[:, channel, row, column] for f in layers[layer])
         np.testing.assert_allclose(one["potential"][39:], -45 + 4 * drive, atol=1e-3)
         np.testing.assert_allclose(one["release"][39:], release, atol=1e-3)
@@ -90,14 +94,76 @@ def network_types(layer):
     return list(getattr(simulation.read_specification("default"), layer))
 
 
-def test_counts_are_poisson_around_the_true_rate(recording):
+def test_counts_have_the_true_rate_as_their_mean(recording):
     node = recording["test"].to_dataset()
     mean = node["true_rate"] * 0.01
     counts = node["spike_count"]
     z = (counts.sum(("repeat", "time")) - 30 * mean.sum("time")) / np.sqrt(30 * mean.sum("time"))
     assert float(np.abs(z).max()) < 4
-    fano = float((counts.var("repeat", ddof=1)).mean() / mean.mean())
+    binned = counts.sum("repeat").values.reshape(20, 10, CELLS).sum(1)
+    expected = 30 * mean.values.reshape(20, 10, CELLS).sum(1)
+    enough = expected > 5
+    assert ((binned - expected)[enough] ** 2 / expected[enough]).mean() < 1.1
+
+
+def test_poisson_counts_where_asked():
+    noise = stimuli.white_noise(n_frames=300, seed=2)
+    node = simulate_retina(noise, spiking="poisson", repeats=60)["train"].to_dataset()
+    counts = node["spike_count"]
+    fano = float(counts.var("repeat", ddof=1).mean() / (node["true_rate"] * 0.01).mean())
     assert fano == pytest.approx(1, abs=0.05)
+    per_trial = counts.sum("time")
+    spread = float((per_trial.var("repeat", ddof=1) / per_trial.mean("repeat")).mean())
+    assert spread == pytest.approx(1, abs=0.15)
+
+
+class TestOneClock:
+    def test_spikes_are_those_of_the_counts(self, recording):
+        spikes = recording["spikes"]
+        assert spikes["n_spikes"].dims == ("cell",)
+        assert int(spikes["n_spikes"].sum()) == spikes.sizes["spike"]
+        flat = SpikeTimes.from_dataset(spikes)
+        assert flat.ids == recording["train"]["cell"].values.tolist()
+        for run in runs_of(recording["train"].to_dataset()):
+            time = recording["train"]["time"].values[run]
+            counted = flat.count(np.append(time, time[-1] + 0.01) - 1e-9)
+            np.testing.assert_array_equal(counted, recording["train"]["spike_count"][run])
+        test = recording["test"]
+        time = test["time"].values
+        for onset, counts in zip(test["repeat_onset"], test["spike_count"], strict=True):
+            counted = flat.count(float(onset) + np.append(time, time[-1] + 0.01) - 1e-9)
+            np.testing.assert_array_equal(counted, counts)
+
+    def test_presentations_do_not_overlap(self, recording):
+        train, test = recording["train"], recording["test"]
+        onsets = test["repeat_onset"].values
+        assert onsets[0] >= float(train["time"][-1]) + 0.01
+        np.testing.assert_allclose(np.diff(onsets), 2.0 + 1.0)
+        assert test["repeat_onset"].attrs["units"] == "s"
+
+    def test_a_movie_keeps_its_own_times(self):
+        noise = stimuli.white_noise(n_frames=100, seed=0)
+        later = noise.assign_coords(time=time_coordinate(noise["time"].values + 7, 0.01))
+        recording = simulate_retina({"a": noise, "b": later})
+        np.testing.assert_array_equal(recording["b"]["time"], later["time"])
+        times = recording["spikes"]["spike_time"].values
+        assert ((times < 1) | ((times >= 7) & (times < 8))).all()
+        of_b = int(recording["b"]["spike_count"].sum())
+        assert (times >= 7).sum() == of_b > 0
+
+    def test_where_movies_overlap_in_time_it_is_said(self):
+        noise = stimuli.white_noise(n_frames=60, seed=0)
+        recording = simulate_retina({"a": noise, "b": noise})
+        assert "spikes" not in recording.children
+        assert "'a' and 'b' overlap in time" in recording.attrs["notes"]
+
+    def test_it_saves_and_opens_as_a_recording(self, recording, tmp_path):
+        rc.save_recording(recording, tmp_path / "simulated.nc")
+        opened = rc.open_recording(tmp_path / "simulated.nc")
+        for name in ("train", "test", "spikes"):
+            xr.testing.assert_equal(opened[name].to_dataset(), recording[name].to_dataset())
+        neo = rc.recordings.recording_to_neo(recording)
+        assert len(neo.segments[0].spiketrains) == CELLS
 
 
 def test_a_seed_fixes_the_spikes_of_each_node():
@@ -118,102 +184,39 @@ def test_chunks_do_not_show(monkeypatch):
     np.testing.assert_allclose(simulate_retina(noise)["train"]["true_rate"], whole, rtol=1e-4)
 
 
+def test_a_lazy_movie_stays_lazy_and_is_read_in_parts():
+    noise = stimuli.white_noise(n_frames=900, seed=0)
+    largest = []
+
+    def look(block):
+        largest.append(block.size)
+        return block
+
+    frames = da.from_array(noise.values, chunks=(300, 24, 24)).map_blocks(look, dtype=np.float32)
+    lazy = noise.copy(data=frames)
+    node = simulate_retina(lazy)["train"]
+    assert node["stimulus"].chunks is not None
+    assert max(largest) <= 300 * 24 * 24
+    np.testing.assert_array_equal(node["true_rate"], simulate_retina(noise)["train"]["true_rate"])
+
+
 def test_places_are_in_the_movies_own_coordinates():
     noise = stimuli.white_noise(n_frames=60, seed=0)
-    in_um = noise.assign_coords(
-        y=("y", 50.0 * np.arange(24), {"units": "um"}), x=("x", 50.0 * np.arange(24) + 7)
-    )
-    pixel, um = simulate_retina(noise)["train"], simulate_retina(in_um)["train"]
-    np.testing.assert_allclose(um["cell_y"], 50 * pixel["cell_y"])
-    np.testing.assert_allclose(um["interneuron_x"], 50 * pixel["interneuron_x"] + 7)
+    in_um = stimuli.Screen().place(noise)
+    shifted = in_um.assign_coords(x=("x", in_um["x"].values + 7, {"units": "um"}))
+    pixel, um = simulate_retina(noise)["train"], simulate_retina(shifted)["train"]
+    np.testing.assert_allclose(um["cell_y"], 50 * (pixel["cell_y"] - 11.5))
+    np.testing.assert_allclose(um["interneuron_x"], 50 * (pixel["interneuron_x"] - 11.5) + 7)
     assert um["cell_y"].attrs["units"] == "um"
-    assert float(pixel["cell_y"].sel(cell="on_sustained_0")) == 9.5
-
-
-# What each cell type responds to; rates in spikes per bin. Every movie begins with a rest.
-
-
-def rested(frames, n_rest=60):
-    return make_movie(
-        np.concatenate([np.repeat(frames[:1], n_rest, 0), frames]), bin_width=0.01, epoch="t"
+    cells = simulation.read_specification("default").cells
+    np.testing.assert_allclose(um["cell_y"], [cell.y for _, cell in cells.values()])
+    np.testing.assert_allclose(um["cell_x"], [cell.x + 7 for _, cell in cells.values()])
+    in_mm = in_um.assign_coords(
+        {axis: (axis, in_um[axis].values / 1000, {"units": "mm"}) for axis in ("y", "x")}
     )
-
-
-def bar(direction, contrast=1.2):
-    n_frames = int(bar_crossing(SHAPE, direction, 3) / 0.4) + 30
-    return rested(
-        bar_frames(
-            SHAPE, n_frames=n_frames, direction=direction, width=3, shift=0.4, contrast=contrast
-        )
-    )
-
-
-def step(contrast):
-    return rested(np.concatenate([np.zeros((1, *SHAPE)), np.full((60, *SHAPE), contrast)]))
-
-
-def grating(where=True):
-    moving = grating_frames(
-        SHAPE, n_frames=200, direction=0, period=8, shift=0.3, contrast=1.0, phase=0.0
-    )
-    return rested(np.where(where, moving, moving[:1]))
-
-
-@pytest.fixture(scope="module")
-def responses():
-    y, x = np.mgrid[:24, :24] - 11.5
-    movies = {f"bar_{d}": bar(d) for d in (0, 90, 180, 270)}
-    movies |= {
-        "on": step(1.2),
-        "off": step(-1.2),
-        "global_grating": grating(),
-        "local_grating": grating(np.hypot(y, x) < 5),
-    }
-    tree = simulate_retina(movies)
-    return {name: 0.01 * tree[name]["true_rate"][60:] for name in movies}
-
-
-def peak(responses, name, cell):
-    return float(responses[name].sel(cell=cell).max())
-
-
-@pytest.mark.parametrize("number", range(4))
-def test_direction_selective_cells_prefer_their_direction(responses, number):
-    cell, preferred = f"direction_selective_{number}", 90 * number
-    towards = peak(responses, f"bar_{preferred}", cell)
-    against = peak(responses, f"bar_{(preferred + 180) % 360}", cell)
-    assert towards > 0.7
-    assert towards > 8 * against
-
-
-@pytest.mark.parametrize("cell", ["object_motion_0", "object_motion_1"])
-def test_object_motion_cells_ignore_what_the_whole_field_does(responses, cell):
-    local = float(responses["local_grating"].sel(cell=cell)[30:].mean())
-    everywhere = float(responses["global_grating"].sel(cell=cell)[30:].mean())
-    assert local > 50 * everywhere
-    assert peak(responses, "bar_0", cell) > 8 * peak(responses, "on", cell)
-    assert peak(responses, "bar_0", cell) > 8 * peak(responses, "off", cell)
-
-
-@pytest.mark.parametrize("kind", ["sustained", "transient"])
-@pytest.mark.parametrize("number", [0, 1])
-def test_on_and_off_cells_see_steps_of_their_sign(responses, kind, number):
-    on, off = f"on_{kind}_{number}", f"off_{kind}_{number}"
-    assert peak(responses, "on", on) > 8 * peak(responses, "off", on)
-    assert peak(responses, "off", off) > 8 * peak(responses, "on", off)
-
-
-def test_sustained_cells_go_on_and_transient_cells_stop(responses):
-    rate = responses["on"]
-    late = rate[50:60].mean("time") / rate.max("time")
-    assert float(late.sel(cell="on_sustained_0")) > 0.2
-    assert float(late.sel(cell="on_transient_0")) < 0.05
-
-
-def test_on_off_cells_see_both_signs_alike(responses):
-    for cell in ("on_off_0", "on_off_1"):
-        ratio = peak(responses, "on", cell) / peak(responses, "off", cell)
-        assert 0.5 < ratio < 2
+    mm = simulate_retina(in_mm)["train"]
+    np.testing.assert_array_equal(mm["true_rate"], um["true_rate"])
+    np.testing.assert_allclose(1000 * mm["cell_y"], um["cell_y"])
 
 
 NOISE = stimuli.white_noise(n_frames=10, seed=0)
@@ -227,12 +230,20 @@ NOISE = stimuli.white_noise(n_frames=10, seed=0)
         ({"stimulus": {"a": NOISE.values}}, TypeError, r"stimulus\['a'\] is a ndarray"),
         ({"stimulus": NOISE.rename(time="frame")}, ValueError, "rename"),
         ({"stimulus": NOISE.where(NOISE > 0)}, ValueError, "NaN"),
-        ({"stimulus": NOISE[:, :5]}, ValueError, "5 x 24 pixels"),
+        ({"stimulus": NOISE[:, :5]}, ValueError, "outside the movie.*5 x 24 pixels"),
         (
-            {"stimulus": stimuli.white_noise(n_frames=10, bin_width=0.02)},
+            {"stimulus": {"test": stimuli.white_noise(n_frames=10, bin_width=0.02)}},
             ValueError,
-            "bins of 0.02 s",
+            r"stimulus\['test'\] has bins of 0.02 s",
         ),
+        (
+            {"stimulus": NOISE.assign_coords(y=("y", np.arange(24.0), {"units": "degree"}))},
+            ValueError,
+            "stimulus has coordinate 'y' in 'degree'; expected micrometres",
+        ),
+        ({"stimulus": NOISE, "pixel_size": 5.0}, ValueError, "mosaic.extent: a cell at"),
+        ({"stimulus": {"spikes": NOISE}}, ValueError, "the node 'spikes' is that of the spike"),
+        ({"stimulus": NOISE, "spiking": "posson"}, ValueError, "did you mean 'poisson'"),
         ({"stimulus": NOISE, "repeats": 0}, ValueError, "repeats=0"),
         ({"stimulus": NOISE, "repeats": 1.5}, TypeError, "repeats=1.5"),
         ({"stimulus": {"test": NOISE}, "repeats": {"tst": 2}}, ValueError, "did you mean 'test'"),

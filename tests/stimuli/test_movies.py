@@ -15,6 +15,8 @@ MAKERS = {
     "natural_movie": lambda **k: stimuli.natural_movie(
         {"leaves": stimuli.dead_leaves((120, 120), seed=1)}, n_frames=150, **k
     ),
+    "pink_noise": lambda **k: stimuli.pink_noise(n_frames=150, **k),
+    "differential_motion": lambda **k: stimuli.differential_motion(n_frames=150, **k),
     "probe_movie": lambda **k: stimuli.probe_movie(n_cycles=1, epoch_duration=0.1, **k),
 }
 
@@ -34,7 +36,17 @@ def test_a_movie_is_labelled_and_fixed_by_its_seed(name):
     assert not np.array_equal(movie, MAKERS[name](seed=4, shape=(10, 14), bin_width=0.02))
 
 
-@pytest.mark.parametrize("name", ["light_steps", "moving_gratings", "moving_bars", "white_noise"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "light_steps",
+        "moving_gratings",
+        "moving_bars",
+        "white_noise",
+        "pink_noise",
+        "differential_motion",
+    ],
+)
 def test_a_longer_movie_begins_with_the_shorter_one(name):
     maker = getattr(stimuli, name)
     long = maker(n_frames=230, seed=5)
