@@ -7,12 +7,17 @@ sign and space. Each run has a process of its own. Prints the peak of its memory
 counts those pages of the movie that are mapped, and the peak without mapped files (RssAnon, looked
 at every 10 ms), beside what the process held before the run; then the same over the number of
 steps, and an hour, extrapolated. Linux only.
+
+The heap of glibc keeps some of what is freed, in pieces, and more of it the longer a process runs.
+With --return-freed arrays of a megabyte or more are given back to the system at once, so that what
+is measured is what is held; that is somewhat slower.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -98,14 +103,18 @@ def measure(movie: Path, store: Path, steps: int, threads: int) -> dict[str, flo
     }
 
 
-def apart(movie: Path, store: Path, steps: int, threads: int) -> dict[str, float]:
+def apart(
+    movie: Path, store: Path, steps: int, threads: int, return_freed: bool
+) -> dict[str, float]:
     """Measure in a process of its own."""
     arguments = [str(movie), str(store), str(steps), str(threads)]
+    malloc = {"MALLOC_MMAP_THRESHOLD_": "1000000"} if return_freed else {}
     done = subprocess.run(
         [sys.executable, __file__, "--measure", *arguments],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **malloc},
     )
     if done.returncode:
         sys.exit(done.stderr)
@@ -139,6 +148,7 @@ def main() -> None:
     parser.add_argument("--compare-steps", type=int, nargs="+", default=[10, 50])
     parser.add_argument("--compare-minutes", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--return-freed", action="store_true", help="see above")
     parser.add_argument("--folder", help="where movies and stores are put, and removed from")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -150,16 +160,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         results = []
-        print(f"{options.steps} steps, {CELLS} cells, {options.threads} threads\n{head('minutes')}")
+        freed = ", freed arrays returned" if options.return_freed else ""
+        print(f"{options.steps} steps, {CELLS} cells, {options.threads} threads{freed}")
+        print(head("minutes"), flush=True)
         for minutes in options.minutes:
             movie, store = folder / f"{minutes:g}.npy", folder / f"{minutes:g}.zarr"
             write_movie(movie, round(minutes * FRAMES_A_MINUTE))
-            results.append(apart(movie, store, options.steps, options.threads))
+            results.append(
+                apart(movie, store, options.steps, options.threads, options.return_freed)
+            )
             print(row(f"{minutes:g}", results[-1], movie), flush=True)
             movie.unlink()
         last, longest = results[-1], options.minutes[-1]
         print(
-            f"An hour, EXTRAPOLATED from {longest:g} minutes and not run: "
+            f"An hour at {options.steps} steps, EXTRAPOLATED from {longest:g} minutes and not run: "
             f"{last['seconds'] * 60 / longest / 3600:.2f} h, a store of "
             f"{last['disk'] * 60 / longest / 1000:.2f} GB, memory without mapped files as above "
             f"(largest beyond what was held before: "
@@ -170,7 +184,9 @@ def main() -> None:
         write_movie(movie, round(options.compare_minutes * FRAMES_A_MINUTE))
         peaks = []
         for steps in options.compare_steps:
-            found = apart(movie, folder / f"steps{steps}.zarr", steps, options.threads)
+            found = apart(
+                movie, folder / f"steps{steps}.zarr", steps, options.threads, options.return_freed
+            )
             peaks.append(found["RssAnon"])
             print(row(str(steps), found, movie), flush=True)
         print(f"last to first, without mapped files: {peaks[-1] / peaks[0]:.3f}")

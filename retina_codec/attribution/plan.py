@@ -29,8 +29,14 @@ PLACES = (0.5, 0.2718, -1.0, -30.0, 30.0, -1e7, 1e7)
 STRAIGHT = 2e-5
 # Of the largest output: the same sample in batches of other sizes.
 APART = 1e-3
+<<<<<<< HEAD
 # Samples looked at.
 PROBE = 2
+=======
+# Samples looked at, and how many of them are enough to see what a network is.
+PROBE = 8
+FEW = 2
+>>>>>>> 02ab844bab8c5e20ba42189f6617ad6b860fe31d
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ def make_plan(
         If a layer does not run, runs more than once or gives no single tensor, or if the network
         gives other numbers when it runs again.
     """
+    probe, baseline = probe[:FEW], baseline[:FEW]  # that deep networks do not take long
     with torch.no_grad():
         order = _order(network, layers, probe)
         outputs = network(probe.clone())
@@ -205,12 +212,22 @@ def _needed(
     last = max((i for i, module in enumerate(straight) if module not in idle), default=-1)
     idle = [module for module in straight[: last + 1] if module in idle]
     # What it is given then first; others for networks that only compare it with something.
+<<<<<<< HEAD
     far = scattered(probe)
     unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), far, -1e7 * far, 1e7 * far]
+=======
+    unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), *_far_from(probe)]
+>>>>>>> 02ab844bab8c5e20ba42189f6617ad6b860fe31d
     reads_input = not all(
         _same(network, values, set(idle), inputs, expected, clone=False) for inputs in unread
     )
     return idle, reads_input
+
+
+def _far_from(probe: Tensor) -> list[Tensor]:
+    """Give inputs that are nothing like the probe, whatever they are compared with."""
+    near = scattered(probe)
+    return [near, 1e4 * near, -1e4 * near]
 
 
 def _same(
@@ -301,11 +318,10 @@ def _around(
     network: nn.Module, layer: nn.Module, modules: Mapping[str, nn.Module], probe: Tensor
 ) -> set[str]:
     """Those of `modules` that other inputs change although the output of `layer` is held."""
-    few = probe[:2]  # that deep networks do not take long
-    far = scattered(probe)[:2]
+    few = probe[:1]
     changed: set[str] = set()
     with torch.no_grad():
-        with stopped_after({"layer": layer}) as caught:
+        with stopped_after({"layer": layer, **modules}) as caught:
             network(few.clone())
 
         def outputs(inputs: Tensor) -> dict[str, Tensor]:
@@ -314,17 +330,18 @@ def _around(
                 network(inputs.clone())
             return found
 
-        here = outputs(few)
-        for inputs in (far, -30 * far):
+        for inputs in _far_from(few):
             try:
                 there = outputs(inputs)
             except Exception:  # a network may refuse such inputs
                 continue
             changed |= {
                 name
-                for name, value in here.items()
-                if name not in there or not torch.equal(value, there[name])
+                for name in modules
+                if name not in there or not torch.equal(caught[name], there[name])
             }
+            if len(changed) == len(modules):
+                break
     return changed
 
 
