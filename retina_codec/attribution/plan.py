@@ -29,14 +29,8 @@ PLACES = (0.5, 0.2718, -1.0, -30.0, 30.0, -1e7, 1e7)
 STRAIGHT = 2e-5
 # Of the largest output: the same sample in batches of other sizes.
 APART = 1e-3
-<<<<<<< HEAD
 # Samples looked at.
 PROBE = 2
-=======
-# Samples looked at, and how many of them are enough to see what a network is.
-PROBE = 8
-FEW = 2
->>>>>>> 02ab844bab8c5e20ba42189f6617ad6b860fe31d
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,6 @@ def make_plan(
         If a layer does not run, runs more than once or gives no single tensor, or if the network
         gives other numbers when it runs again.
     """
-    probe, baseline = probe[:FEW], baseline[:FEW]  # that deep networks do not take long
     with torch.no_grad():
         order = _order(network, layers, probe)
         outputs = network(probe.clone())
@@ -212,12 +205,7 @@ def _needed(
     last = max((i for i, module in enumerate(straight) if module not in idle), default=-1)
     idle = [module for module in straight[: last + 1] if module in idle]
     # What it is given then first; others for networks that only compare it with something.
-<<<<<<< HEAD
-    far = scattered(probe)
-    unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), far, -1e7 * far, 1e7 * far]
-=======
     unread = [blank(probe.shape, probe, 0.0), blank(probe.shape, probe), *_far_from(probe)]
->>>>>>> 02ab844bab8c5e20ba42189f6617ad6b860fe31d
     reads_input = not all(
         _same(network, values, set(idle), inputs, expected, clone=False) for inputs in unread
     )
@@ -345,9 +333,7 @@ def _around(
     return changed
 
 
-def elementwise_after(
-    network: nn.Module, name: str, layer: nn.Module, probe: Tensor
-) -> list[nn.Module]:
+def elementwise_after(network: nn.Module, layer: nn.Module, probe: Tensor) -> list[nn.Module]:
     """Modules after `layer` that are elementwise functions of its output, such as batch norms.
 
     Elementwise is what has a diagonal Jacobian: its products with two vectors have the same ratio

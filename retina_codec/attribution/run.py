@@ -102,6 +102,11 @@ class Run:
         self.batch_size = options.batch_size or fitting
         self.passes_of = max(1, int(options.memory_budget // max(1, per_sample)))
         if options.collect == "best":
+            if not isinstance(method, IntegratedGradients):
+                raise ValueError(
+                    f"collect='best' with {type(method).__name__}: only integrated gradients are "
+                    "the same before and after an elementwise map; use collect='layer'"
+                )
             self._collect_where_residual_is_least(self._first(TRIED))
         nodes = self._path(probe, 0).evaluate((1.0,), gradients=False)
         self.results = {
@@ -146,7 +151,7 @@ class Run:
         network, plan = self.model.network, self.question.plan
         for name, layer in plan.layers.items():
             candidates = {"0": layer}
-            for i, module in enumerate(elementwise_after(network, name, layer, self.probe)):
+            for i, module in enumerate(elementwise_after(network, layer, self.probe)):
                 candidates[str(i + 1)] = module
             trial = self._plan(candidates)
             path = Path(
@@ -306,7 +311,7 @@ class Run:
         worst = torch.stack(
             [(found.residual(name).abs() / scale).amax(1) for name in self.results]
         ).amax(0)
-        return torch.nonzero(worst > tolerance).flatten()
+        return torch.nonzero(~(worst <= tolerance)).flatten()  # not a number is above
 
     def say_what_is_unresolved(self) -> None:
         """Warn of samples that stayed above the tolerance."""

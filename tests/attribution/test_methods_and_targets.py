@@ -646,3 +646,11 @@ def test_a_module_with_other_inputs_is_no_map_of_the_layer():
     there, here = (each["layers/branch"].to_dataset() for each in (tree, plain))
     xr.testing.assert_allclose(there, here)
     assert json.loads(tree.attrs["parameters"])["collected_at"] == {"branch": "branch"}
+
+
+@pytest.mark.parametrize(
+    "method", [rc.methods.Ablation(), rc.methods.ActivationGradient()], ids=["silence", "local"]
+)
+def test_only_integrals_are_the_same_before_and_after_a_map(net, images, method):
+    with pytest.raises(ValueError, match="collect='best'"):
+        rc.contributions(net, images, layers="conv1", method=method, collect="best", progress=False)
