@@ -96,7 +96,16 @@ def test_every_public_name_is_in_the_list_of_names():
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     listed = set(re.findall(r"`(?:rc\.)?([\w.]+)(?:\(.*?\))?`", text))
     assert [name for name in rc.__all__ if name not in listed] == []
-    rooms = ("models", "classifiers", "stimuli", "simulation", "plot", "modes", "recordings")
+    rooms = (
+        "models",
+        "classifiers",
+        "stimuli",
+        "simulation",
+        "plot",
+        "modes",
+        "analysis",
+        "recordings",
+    )
     inside = [
         f"{room}.{name}"
         for room in (*rooms, "interneurons", "reporting")
