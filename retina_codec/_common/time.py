@@ -90,7 +90,7 @@ def require_time_forward(data: xr.DataArray | xr.Dataset, argument: str) -> None
 def runs_of(data: xr.DataArray | xr.Dataset) -> list[slice]:
     """Contiguous runs along `time`, as index slices in order; one run if there is no `block`."""
     n = data.sizes["time"]
-    if "block" not in data.coords:
+    if "block" not in data.coords or n == 0:
         return [slice(0, n)]
     block = data["block"].values
     edges = np.flatnonzero(np.diff(block)) + 1

@@ -300,6 +300,7 @@ def _labels(
     n = contribution.sizes[dim]
     if labels.shape != (n,):
         raise ValueError(f"groups has shape {labels.shape}; expected one label for each of {n}")
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise ValueError("groups has NaN: cut out the samples without a label before")
+    # What is not a number is not itself.
+    if any(label is None or label != label for label in labels.tolist()):
+        raise ValueError("groups has None or NaN: cut out the samples without a label before")
     return dim, labels if labels.dtype.kind != "O" else labels.astype(str)

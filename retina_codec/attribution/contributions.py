@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import nn
@@ -18,7 +19,7 @@ from retina_codec._common.progress import progress_bar
 from retina_codec.attribution.budget import MEMORY_BUDGET
 from retina_codec.attribution.identity import identity_of
 from retina_codec.attribution.methods import IntegratedGradients, Method
-from retina_codec.attribution.reduction import Reduction
+from retina_codec.attribution.reduction import UNIT_DIMS, Reduction
 from retina_codec.attribution.run import PRECISIONS, Options, Run
 from retina_codec.attribution.store import RECORD, Store, require_zarr, unfinished
 from retina_codec.attribution.streaming import process_of, stream
@@ -85,7 +86,8 @@ def contributions(
     collect : {"layer", "best"}
         Where contributions are collected: at the layer itself, or there or after the elementwise
         maps that follow it (batch norm, ReLU), whichever has the smallest completeness error on
-        the first samples. In the limit of many steps they are the same.
+        the first samples. In the limit of many steps they are the same; for integrated gradients
+        only. The `extras` are those of the layer itself.
     allow_bypass : bool
         Take layers that do not cut the network, whose contributions do not add up to the target.
     layer_dims : mapping of str to sequence of str, optional
@@ -134,10 +136,11 @@ def contributions(
     ------
     ValueError
         For an unknown layer, target or dim, data that do not fit the model, a layer that does not
-        cut the network or has no path to the output, a network with dropout on, a result above
-        `memory_limit`, or a `store` that holds something else.
+        cut the network or has no path to the output, a network with dropout on, dims or layers
+        whose names cannot stand in the result, a result above `memory_limit`, or a `store` that
+        holds something else.
     TypeError
-        If `target` or `method` is not one of ours.
+        If `model` is no model or module, or `target` or `method` not one of ours.
     OSError
         If the disk of `store` is full; what is done is kept.
     TimeoutError
@@ -155,9 +158,15 @@ def contributions(
     >>> dict(tree["layers/1"]["contribution"].sizes)
     {'sample': 10, 'output': 2, 'channel': 4}
     """
+    if not isinstance(model, Model | nn.Module):
+        raise TypeError(
+            f"model is a {type(model).__name__}; expected a retina_codec.Model, such as "
+            "retina_codec.load_model gives, or a torch.nn.Module"
+        )
     if not isinstance(model, Model):
         model = TensorModel(model, data, sample_dim=sample_dim, output_dim=output_dim)
     samples = model.samples(data)
+    _require_apart(model)
     modules = {name: model.layer(name) for name in _layer_names(model, layers)}
     target = target or (TopK(1) if model.exclusive_outputs else Output())
     method = method or IntegratedGradients()
@@ -170,6 +179,12 @@ def contributions(
         raise TypeError(
             f"method={method!r}; expected one of retina_codec.methods, such as "
             "retina_codec.methods.IntegratedGradients(steps=20)"
+        )
+    if collect == "best" and not isinstance(method, IntegratedGradients):
+        raise ValueError(
+            f"collect='best' is for IntegratedGradients; {type(method).__name__} does not give "
+            "the same before and after an elementwise map: leave collect out, or name the layer "
+            "that is meant"
         )
     reduction = Reduction(split_sign, _several(sum_over), keep_lag)
     extras = _several(extras)
@@ -203,6 +218,7 @@ def contributions(
         target,
         method,
         reduction,
+        layouts={name: model.layouts.get(name) for name in modules},
         extras=extras,
         collect=collect,
         allow_bypass=allow_bypass,
@@ -256,9 +272,25 @@ def _layer_names(model: Model, layers: str | Sequence[str] | None) -> list[str]:
         raise ValueError(f"layers is empty; choose from {', '.join(model.layers)}")
     for name in names:
         model.layer(name)
+        if "/" in name:
+            raise ValueError(
+                f"layer {name!r} has a slash in its name, which would make it a group inside "
+                "another in the result: give the model's layers names without"
+            )
     if len(set(names)) != len(names):
         raise ValueError(f"layers={names} names a layer twice")
     return names
+
+
+def _require_apart(model: Model) -> None:
+    """Raise ValueError if a sample or output dim has the name of another dim of the result."""
+    own = {"sample_dim": model.sample_dim, "output_dim": model.output_dim}
+    for argument, dim in own.items():
+        if dim in ("sign", *UNIT_DIMS) or list(own.values()).count(dim) > 1:
+            raise ValueError(
+                f"{argument}={dim!r} is the name of another dim of the result; of a DataArray the "
+                "first dim is the samples': rename it, to 'sample' for example"
+            )
 
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -278,15 +310,21 @@ def _undisturbed(model: Model) -> Iterator[None]:
         yield
 
 
+def _without_memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
 def _in_memory(run: Run, memory_limit: float, progress: bool) -> xr.DataTree:
     """Compute a run, all of it held in memory."""
-    groups = run.template()
-    needed = sum(group.nbytes for group in groups.values())
+    # Looked at without memory first: a result may be larger than can be allocated.
+    needed = sum(group.nbytes for group in run.template(_without_memory).values())
     if needed > memory_limit:
         raise ValueError(
-            f"the result would take {needed / 1e9:.1f} GB, above memory_limit={memory_limit:g}: "
-            "use sum_over=('y', 'x'), fewer layers, or a shorter stretch of data"
+            f"the result would take {needed / 1e9:.3g} GB, above memory_limit={memory_limit:g}: "
+            "use sum_over=('y', 'x'), fewer layers, a shorter stretch of data, or store='run.zarr' "
+            "to stream it to disk"
         )
+    groups = run.template()
     n = len(run.samples)
     for index, variables in progress_bar(
         run.batches(slice(0, n)), "contributions", shown=progress, total=-(-n // run.batch_size)

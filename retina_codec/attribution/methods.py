@@ -192,8 +192,12 @@ def baselines_of(method: Method, shape: tuple[int, ...]) -> torch.Tensor:
     ValueError
         If it is of another shape, or has NaN.
     """
-    given = method.baseline
-    values = np.asarray(given.values if isinstance(given, xr.DataArray) else given, np.float64)
+    try:
+        values = _plain(method.baseline).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"baseline={method.baseline!r}; expected a number or an array of numbers"
+        ) from error
     if values.ndim == 0:
         values = np.full((1,) + (1,) * len(shape), float(values))
     elif values.shape == shape:
@@ -208,11 +212,18 @@ def baselines_of(method: Method, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
+def _plain(baseline: Baseline) -> np.ndarray:
+    """Values of a number, an array, a DataArray or a tensor on any device."""
+    if isinstance(baseline, torch.Tensor):
+        return baseline.detach().cpu().numpy()
+    return np.asarray(baseline.values if isinstance(baseline, xr.DataArray) else baseline)
+
+
 def described(method: Method) -> str:
     """Say what a method is in one line, an array as its shape and digest."""
     import hashlib
 
-    values = np.asarray(getattr(method.baseline, "values", method.baseline))
+    values = _plain(method.baseline)
     if values.ndim == 0:
         return repr(method)
     digest = hashlib.sha256(np.ascontiguousarray(values, np.float64).tobytes()).hexdigest()[:16]

@@ -25,8 +25,10 @@ from retina_codec.attribution.capture import (
 # Multiples of the input where a layer is compared with a straight line through 0 and 1: along the
 # path, and far outside, where any rectification or saturation shows, whatever the layer's bias.
 PLACES = (0.5, 0.2718, -1.0, -30.0, 30.0, -1e7, 1e7)
-# Of the largest value: single precision of a sum over some thousand inputs.
+# Of the largest value of a channel: single precision of a sum over some thousand inputs.
 STRAIGHT = 2e-5
+# Of the largest channel: what smaller ones are held to.
+SMALL = 0.02
 # Of the largest output: the same sample in batches of other sizes.
 APART = 1e-3
 # Samples looked at.
@@ -178,11 +180,20 @@ def lies_on_line(here: Tensor, start: Tensor, end: Tensor, s: float) -> bool:
     """Whether a layer's output at place `s` is on the line through its ends, up to rounding."""
     if not here.is_floating_point():
         return False
-    scale = max(float((end - start).abs().amax()), float(start.abs().amax()))
-    distance = float((here - torch.lerp(start, end, s)).abs().amax())
+    # Channel by channel, as a small one may bend beside a large one; but one that is small by
+    # chance has the rounding of others.
+    scale = torch.maximum(_by_channel(end - start), _by_channel(start))
+    scale = scale.clamp(min=SMALL * float(scale.amax()))
+    distance = _by_channel(here - torch.lerp(start, end, s))
     tolerance = STRAIGHT if here.dtype != torch.float64 else 1e-10
     # Not a number, as a logarithm may give far outside, is not on the line.
-    return distance <= tolerance * scale * max(1.0, abs(s))
+    return bool((distance <= tolerance * scale * max(1.0, abs(s))).all())
+
+
+def _by_channel(values: Tensor) -> Tensor:
+    """Take the largest absolute value along the first dim after the sample."""
+    values = values.abs()
+    return values.amax(0) if values.ndim < 3 else values.flatten(2).amax((0, 2))
 
 
 def _needed(

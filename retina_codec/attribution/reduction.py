@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import xarray as xr
@@ -131,9 +132,11 @@ class LayerResult:
             )
         self.summed = tuple(dim for dim in self.sizes if dim in over)
         self.kept = tuple(dim for dim in self.sizes if dim not in over)
-        places = samples.layer_coords(
-            name, (shape[0], *(self.sizes[dim] for dim in ("channel", "y", "x") if dim in sizes))
-        )
+        # Up to the first that the layer lacks: what is asked for is told by its place alone.
+        asked = list(takewhile(self.sizes.__contains__, ("channel", "y", "x")))
+        places = {}
+        if asked:
+            places = samples.layer_coords(name, (shape[0], *(self.sizes[dim] for dim in asked)))
         self.coords = {dim: places[dim] for dim in self.kept if dim in places}
         for dim in self.kept:
             if dim not in self.coords:

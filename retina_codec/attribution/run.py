@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from retina_codec._common.provenance import provenance
 from retina_codec.attribution import methods, targets
 from retina_codec.attribution.budget import bytes_of_sample, passes
-from retina_codec.attribution.integration import RULES, Decomposition, integrate
+from retina_codec.attribution.integration import RULES, Decomposition, integrate, sum_dtype
 from retina_codec.attribution.local import activations_and_gradients, at_input
 from retina_codec.attribution.methods import Ablation, IntegratedGradients, Method
 from retina_codec.attribution.path import Path, Question
@@ -101,6 +101,7 @@ class Run:
         )
         self.batch_size = options.batch_size or fitting
         self.passes_of = max(1, int(options.memory_budget // max(1, per_sample)))
+        self.asked = self.question
         if options.collect == "best":
             if not isinstance(method, IntegratedGradients):
                 raise ValueError(
@@ -137,10 +138,10 @@ class Run:
         baseline = self.baselines[0].expand_as(self.probe)
         return make_plan(self.model.network, layers, self.probe, baseline)
 
-    def _path(self, batch: Batch, baseline: int, inputs: Tensor | None = None) -> Path:
+    def _path(self, batch: Batch, baseline: int, question: Question | None = None) -> Path:
         return Path(
-            self.question,
-            batch.inputs if inputs is None else inputs,
+            question or self.question,
+            batch.inputs,
             self.baselines[baseline],
             torch.arange(batch.index.start, batch.index.stop),
             batch.history,
@@ -193,6 +194,12 @@ class Run:
                 nodes = self._path(batch, 0).evaluate((1.0,), gradients=False)
                 parts.append(nodes.targets[0].double().cpu())
         spread = torch.cat(parts).std(0, unbiased=False)
+        if not bool(torch.isfinite(spread).all()):
+            raise ValueError(
+                "tolerance: model gives NaN or infinite targets for some of the data, so that a "
+                "tolerance relative to their standard deviation is not defined; use tolerance=None "
+                "to see for which"
+            )
         if not bool((spread > 0).all()):
             raise ValueError(
                 "tolerance: the target does not vary over the data, so that a tolerance relative "
@@ -218,7 +225,8 @@ class Run:
         scalar = self.target.labels is None
 
         def labelled(values: Tensor) -> np.ndarray:
-            array: np.ndarray = values.cpu().numpy()
+            # Single precision at least: numpy has no bfloat16.
+            array: np.ndarray = values.to(sum_dtype(values)).cpu().numpy()
             return array[:, 0] if scalar else array
 
         root = {
@@ -236,7 +244,7 @@ class Run:
             variables["completeness_error"] = labelled(found.residual(name))
             groups[f"layers/{name}"] = variables
         if self.options.extras:
-            activation, gradient = activations_and_gradients(self._path(batch, 0))
+            activation, gradient = activations_and_gradients(self._path(batch, 0, self.asked))
             for name, result in self.results.items():
                 group = groups[f"layers/{name}"]
                 if "activation" in self.options.extras:
@@ -250,12 +258,16 @@ class Run:
         """Decompose a batch, averaged over baselines; with a tolerance, give the steps taken."""
         whole: Decomposition | None = None
         most: Tensor | None = None
+        above: set[int] = set()
         n = len(self.baselines)
         for i in range(n):
             found = self._decompose_path(self._path(batch, i))
             if self.scale is not None:
-                steps = self._refine(found, batch, i)
+                steps, rows = self._refine(found, batch, i)
                 most = steps if most is None else torch.maximum(most, steps)
+                # A sample counts once, whatever the number of baselines.
+                self.unresolved += len(set(rows.tolist()) - above)
+                above.update(rows.tolist())
             if n == 1:
                 return found, most
             if whole is None:
@@ -280,8 +292,11 @@ class Run:
             return silenced(path, method, self.fronts, self.passes_of)
         return at_input(path, method)
 
-    def _refine(self, found: Decomposition, batch: Batch, baseline: int) -> Tensor:
-        """Decompose samples anew, with twice the steps, while their residual is too large."""
+    def _refine(self, found: Decomposition, batch: Batch, baseline: int) -> tuple[Tensor, Tensor]:
+        """Decompose samples anew, with twice the steps, while their residual is too large.
+
+        Gives the steps that each took, and the samples whose residual stayed too large.
+        """
         method = self.method
         if not isinstance(method, IntegratedGradients) or method.tolerance is None:
             raise TypeError("only integrated gradients have a tolerance")
@@ -302,8 +317,7 @@ class Run:
                 found.contribution[name][rows] = c
             taken[rows] = steps
             rows = rows[self._above(finer, method.tolerance)]
-        self.unresolved += len(rows)
-        return taken
+        return taken, rows
 
     def _above(self, found: Decomposition, tolerance: float) -> Tensor:
         """Find samples of which a layer's completeness error is above the tolerance."""
@@ -311,7 +325,7 @@ class Run:
         worst = torch.stack(
             [(found.residual(name).abs() / scale).amax(1) for name in self.results]
         ).amax(0)
-        return torch.nonzero(~(worst <= tolerance)).flatten()  # not a number is above
+        return torch.nonzero(~(worst <= tolerance)).flatten()  # what is not a number is above
 
     def say_what_is_unresolved(self) -> None:
         """Warn of samples that stayed above the tolerance."""

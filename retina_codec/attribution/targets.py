@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from retina_codec._common.checks import nearest_names, require_at_least, require_count
@@ -63,8 +64,15 @@ class Output(Target):
         """Find the outputs; ValueError with the nearest name if one is unknown."""
         if isinstance(self.names, str) and self.names == "each":
             return BoundTarget(model.outputs, model.output_units, lambda outputs, _: outputs)
-        names = [self.names] if isinstance(self.names, str) else list(self.names)
+        one = isinstance(self.names, str) or not isinstance(self.names, Iterable)
+        names: list[Any] = [self.names] if one else list(self.names)
+        if not names:
+            raise ValueError(
+                f"target: names is empty; choose from {', '.join(map(str, model.outputs))}"
+            )
         columns = _columns(names, model)
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"target: names={names} has an output twice; give each once")
         labels = model.outputs[columns]
         return BoundTarget(labels, model.output_units, lambda outputs, _: outputs[..., columns])
 
@@ -142,7 +150,7 @@ class PerSample(Target):
 
     Parameters
     ----------
-    labels : sequence of str or int, or xarray.DataArray
+    labels : sequence of str or int, tensor or xarray.DataArray
         Of every sample (of a movie: every frame with a whole history): names of outputs, or whole
         numbers that count outputs from 0.
     softmax : bool
@@ -160,12 +168,20 @@ class PerSample(Target):
 
     def bind(self, model: Model, samples: Samples) -> BoundTarget:
         """Find the outputs; ValueError for a wrong number of labels, or an unknown one."""
-        labels = np.asarray(getattr(self.labels, "values", self.labels))
+        labels = plain(self.labels)
         if labels.shape != (len(samples),):
             raise ValueError(
                 f"target: labels has shape {labels.shape}; expected one label for each of "
                 f"{len(samples)} samples"
             )
+        sample = model.sample_dim
+        if isinstance(self.labels, xr.DataArray) and sample in self.labels.coords:
+            there = samples.coords.get(sample)
+            if there is not None and not np.array_equal(self.labels[sample].values, there.values):
+                raise ValueError(
+                    f"target: labels has other coordinates along {sample!r} than the samples; "
+                    f"select those of the samples with .sel({sample}=...)"
+                )
         if labels.dtype.kind in "iu":
             bad = np.flatnonzero((labels < 0) | (labels >= len(model.outputs)))
             if bad.size:
@@ -335,10 +351,17 @@ def _scores(outputs: Tensor, softmax: bool, columns: Tensor | None) -> Tensor:
     return scored.gather(-1, columns.expand(*scored.shape[:-1], columns.shape[-1]))
 
 
+def plain(given: Any) -> np.ndarray:
+    """Values of a DataArray, a Series, a tensor on any device, or a sequence."""
+    if isinstance(given, Tensor):
+        return given.detach().cpu().numpy()
+    return np.asarray(getattr(given, "values", given))
+
+
 def described(target: Target) -> str:
     """Say what a target is in one line; long arrays by their shape."""
     if isinstance(target, PerSample):
-        labels = np.asarray(getattr(target.labels, "values", target.labels))
+        labels = plain(target.labels)
         if labels.size > 20:
             return f"PerSample(labels=<{labels.size} labels>, softmax={target.softmax})"
     return repr(target)

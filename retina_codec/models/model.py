@@ -198,7 +198,9 @@ class Model:
         digest.update(json.dumps(self._settings(), sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            # As bytes: numpy has no bfloat16.
+            values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(values.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def _settings(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -118,16 +118,13 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
     def starts(self) -> np.ndarray:
         """First sample of each stretch of this pass, in random order, region after region."""
         rng = np.random.default_rng([self.seed, self.epoch, self.cut])
-        cut = []
-        for run in self.runs:
-            spare = run.stop - run.start - self.past - self.length
-            if spare < 0:
-                continue
-            offset = int(rng.integers(0, min(self.length, spare + 1)))
-            cut.append(
-                np.arange(run.start + self.past + offset, run.stop - self.length + 1, self.length)
-            )
-        starts = np.concatenate(cut)
+        spares = [run.stop - run.start - self.past - self.length for run in self.runs]
+        used = [(run, spare) for run, spare in zip(self.runs, spares, strict=True) if spare >= 0]
+        offsets = [int(rng.integers(0, min(self.length, spare + 1))) for _, spare in used]
+        starts = self._cut_at(offsets, [run for run, _ in used])
+        if len(starts) < self.n_processes:
+            # An offset may cost a run its last stretch: not where each process needs one.
+            starts = self._cut_at([0] * len(used), [run for run, _ in used])
         regions = np.unique(starts // self._region)
         if len(regions) == 1:
             return rng.permutation(starts)
@@ -135,6 +132,15 @@ class Segments(IterableDataset[tuple[Tensor, Tensor]]):
             [
                 rng.permutation(starts[starts // self._region == region])
                 for region in rng.permutation(regions)
+            ]
+        )
+
+    def _cut_at(self, offsets: Sequence[int], runs: Sequence[slice]) -> np.ndarray:
+        """First samples of the stretches of runs, each cut from its offset on."""
+        return np.concatenate(
+            [
+                np.arange(run.start + self.past + offset, run.stop - self.length + 1, self.length)
+                for run, offset in zip(runs, offsets, strict=True)
             ]
         )
 

@@ -83,10 +83,13 @@ class TensorModel(Model):
     def _tensor(data: Any) -> Tensor:
         values = data.values if isinstance(data, xr.DataArray) else data
         tensor = torch.as_tensor(values)
-        if tensor.ndim < 2:
+        if tensor.ndim < 2 or not len(tensor):
             raise ValueError(
-                f"data has shape {tuple(tensor.shape)}; expected samples first, then inputs"
+                f"data has shape {tuple(tensor.shape)}; expected samples first, at least one, then "
+                "inputs"
             )
+        if tensor.is_complex():
+            raise ValueError("data is complex; expected real numbers, such as its .real or .abs()")
         if not torch.isfinite(tensor).all():
             first = int(torch.argwhere(~torch.isfinite(tensor))[0][0])
             raise ValueError(f"data has NaN or infinite values, the first in sample {first}")

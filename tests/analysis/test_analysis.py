@@ -392,7 +392,19 @@ class TestBadInput:
         ("participation_ratio", contribution(), {"by": ("cell", "time")}, "has 1 sample"),
         ("participation_ratio", maps(), {"groups": np.zeros(30)}, "has 1 group along"),
         ("participation_ratio", maps(), {"groups": np.zeros(3)}, "one label for each of 30"),
-        ("participation_ratio", maps(), {"groups": np.full(30, np.nan)}, "groups has NaN"),
+        ("participation_ratio", maps(), {"groups": np.full(30, np.nan)}, "groups has None or NaN"),
+        (
+            "dimensionality",
+            maps(),
+            {"groups": np.array([None, "cat", "dog"] * 10, dtype=object)},
+            "groups has None or NaN",
+        ),
+        (
+            "dimensionality",
+            maps(),
+            {"groups": np.array([np.nan, "cat", "dog"] * 10, dtype=object)},
+            "groups has None or NaN",
+        ),
         ("participation_ratio", contribution(), {"groups": np.zeros(40)}, "give a DataArray over"),
         (
             "participation_ratio",

@@ -126,6 +126,42 @@ def movie_of(n=60):
     return xr.DataArray(values, dims=("time", "y", "x"), coords=coords)
 
 
+def test_labels_and_baselines_are_told_by_tensors(net, images):
+    labels = torch.tensor([0, 2, 1, 1, 0, 2, 2])
+    baseline = torch.randn(2, 6, 6, dtype=torch.double)
+    kinds = [(labels, baseline), (labels.numpy(), baseline.numpy()), (labels.tolist(), baseline)]
+    first, *others = [
+        rc.contributions(
+            net,
+            images,
+            layers="conv1",
+            target=rc.targets.PerSample(one),
+            method=rc.methods.IntegratedGradients(steps=3, baseline=x0),
+            progress=False,
+        )
+        for one, x0 in kinds
+    ]
+    each = net(images).detach().numpy()
+    np.testing.assert_allclose(first["target"], each[np.arange(7), labels.numpy()], rtol=1e-12)
+    assert "baseline=array(2, 6, 6) " in first.attrs["parameters"]
+    for other in others:
+        xr.testing.assert_identical(
+            first["layers/conv1"].to_dataset(), other["layers/conv1"].to_dataset()
+        )
+
+
+def test_an_output_is_named_by_a_number(net, images):
+    trees = [
+        rc.contributions(
+            net, images, layers="conv1", target=rc.targets.Output(name), progress=False
+        )
+        for name in (2, "2", ["2"])
+    ]
+    for tree in trees:
+        assert tree["output"].values.tolist() == ["2"]
+        np.testing.assert_array_equal(tree["target"], trees[0]["target"])
+
+
 def test_samples_of_a_movie_are_its_windows(twin):
     model, movie = movie_model(), movie_of()
     method = rc.methods.IntegratedGradients(steps=6)
@@ -248,6 +284,17 @@ def test_any_group_of_a_store_opens_by_plain_xarray(tmp_path, suffix, recwarn):
     assert opened["time"].attrs["bin_width"] == 0.01
 
 
+class Repeated(nn.Module):
+    """One number, as many outputs."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+
+    def forward(self, x):
+        return x.sum(1, keepdim=True).expand(-1, self.n)
+
+
 class TestBadInput:
     def test_unknown_layer(self, net, images):
         with pytest.raises(ValueError, match=r"no layer 'conv_2'; did you mean 'conv2'\?"):
@@ -326,6 +373,15 @@ class TestBadInput:
             (rc.targets.PerSample([-1] + [0] * 6), "label -1 of sample 0 is out of range"),
             (rc.targets.PerSample(["0"] * 6 + ["x"]), "target: no output 'x'; choices: 0, 1, 2"),
             (rc.targets.Output(["0", "x"]), "target: no output 'x'; choices: 0, 1, 2"),
+            (rc.targets.Output(7), "target: no output 7; choices: 0, 1, 2"),
+            (rc.targets.Output([]), "target: names is empty; choose from 0, 1, 2"),
+            (rc.targets.Output(["0", "2", "0"]), "has an output twice"),
+            (
+                rc.targets.PerSample(
+                    xr.DataArray([0] * 7, dims="sample", coords={"sample": np.arange(1, 8)})
+                ),
+                "labels has other coordinates along 'sample' than the samples",
+            ),
             (rc.targets.Surprisal(torch.zeros(3, 2, 6, 6)), "outputs do not vary over the refer"),
             (rc.targets.Surprisal(torch.ones(1, 2, 6, 6)), "reference has fewer than two samples"),
             (
@@ -352,6 +408,55 @@ class TestBadInput:
     def test_too_large(self, net, images):
         with pytest.raises(ValueError, match=r"above memory_limit=1000: use sum_over="):
             rc.contributions(net, images, layers="conv1", memory_limit=1000)
+
+    def test_too_large_to_be_allocated(self):
+        """The advice is given before numpy is asked for 20 TB."""
+        network = nn.Sequential(nn.Linear(1, 10**4), nn.ReLU(), Repeated(10**4))
+        with pytest.raises(ValueError, match=r"run[.]zarr' to stream it to disk"):
+            rc.contributions(network, torch.ones(50_000, 1), layers="1", progress=False)
+
+    @pytest.mark.parametrize("dim", ["channel", "y", "sign", "output"])
+    def test_samples_along_a_dim_of_the_result(self, net, images, dim):
+        named = xr.DataArray(images.numpy(), dims=(dim, "color", "row", "column"))
+        with pytest.raises(ValueError, match=f"sample_dim='{dim}' is the name of another dim"):
+            rc.contributions(net, named, layers="conv1", progress=False)
+        if dim != "output":
+            with pytest.raises(ValueError, match=f"output_dim='{dim}' is the name of another dim"):
+                rc.contributions(net, images, layers="conv1", output_dim=dim, progress=False)
+
+    def test_a_slash_in_the_name_of_a_layer(self):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(5 * 36, 4), nn.ReLU(), nn.Linear(4, 2))
+        model = rc.models.from_module(
+            net, history=5, bin_width=0.01, cells=["a", "b"], layers={"front/relu": net[2]}
+        )
+        with pytest.raises(ValueError, match="layer 'front/relu' has a slash in its name"):
+            rc.contributions(model, movie_of(), layers="front/relu", progress=False)
+
+    def test_no_samples(self, net, images):
+        with pytest.raises(ValueError, match=r"data has shape \(0, 2, 6, 6\); .* at least one"):
+            rc.contributions(net, images[:0], layers="conv1", progress=False)
+        with pytest.raises(ValueError, match=r"no block of at least history=5 frames .* has 0\)"):
+            rc.contributions(movie_model(), movie_of()[:0], progress=False)
+
+    def test_complex_data(self, net, images):
+        with pytest.raises(ValueError, match="data is complex; expected real numbers"):
+            rc.contributions(net, images.to(torch.cdouble), layers="conv1", progress=False)
+
+    @pytest.mark.parametrize("baseline", ["mean", [[0.0], [0.0, 1.0]], object()])
+    def test_a_baseline_that_is_no_number(self, net, images, baseline):
+        method = rc.methods.IntegratedGradients(baseline=baseline)
+        with pytest.raises(ValueError, match="expected a number or an array of numbers"):
+            rc.contributions(net, images, layers="conv1", method=method, progress=False)
+
+    def test_best_of_a_method_to_which_places_are_not_the_same(self, net, images):
+        with pytest.raises(ValueError, match="is for IntegratedGradients; Ablation does not"):
+            rc.contributions(
+                net, images, layers="conv1", collect="best", method=rc.methods.Ablation()
+            )
+
+    def test_not_a_model(self, images):
+        with pytest.raises(TypeError, match=r"model is a str; expected a retina_codec[.]Model"):
+            rc.contributions("simulated_bncnn", images)
 
     def test_not_a_method(self, net, images):
         with pytest.raises(TypeError, match=r"method='ig'; expected one of retina_codec.methods"):

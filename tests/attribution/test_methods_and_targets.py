@@ -564,6 +564,29 @@ def test_what_is_above_the_tolerance_is_told():
     assert int(above.sum()) > 0
 
 
+def test_a_sample_above_the_tolerance_counts_once_over_baselines():
+    network, x = bent()
+    method = rc.methods.IntegratedGradients(
+        steps=2, tolerance=1e-6, max_steps=3, baseline=[[0.3, 0.3], [-4.0, 6.0], [1.0, 0.0]]
+    )
+    with pytest.warns(UserWarning, match=r"^6 of 6 samples have a completeness error"):
+        rc.contributions(network, x, layers="0", method=method, progress=False)
+
+
+def test_a_tolerance_where_outputs_are_not_numbers():
+    """A later sample that nobody has looked at when the run is planned."""
+
+    class Root(nn.Module):
+        def forward(self, x):
+            return x.sqrt()
+
+    network = nn.Sequential(nn.Identity(), Root())
+    x = torch.tensor([[1.0], [2.0], [3.0], [-1.0]])
+    method = rc.methods.IntegratedGradients(steps=2, tolerance=0.1)
+    with pytest.raises(ValueError, match="NaN or infinite targets for some of the data"):
+        rc.contributions(network, x, layers="0", method=method, progress=False)
+
+
 def test_a_tolerance_of_a_target_that_does_not_vary():
     network, x = bent()
     method = rc.methods.IntegratedGradients(tolerance=0.1)
@@ -617,6 +640,27 @@ def test_collected_where_the_residual_is_smaller():
         scale = np.abs(there["contribution"].values).max()
         distance = np.abs(contribution - there["contribution"]).max()
         assert distance < 1e-3 * scale < np.abs(one["contribution"] - there["contribution"]).max()
+
+
+def test_extras_are_those_of_the_layer_wherever_its_contributions_are_collected():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    x = torch.randn(6, 3, dtype=torch.double)
+    tree = rc.contributions(
+        network,
+        x,
+        layers="0",
+        method=rc.methods.IntegratedGradients(steps=3),
+        collect="best",
+        extras=("activation", "gradient"),
+        progress=False,
+    )
+    assert json.loads(tree.attrs["parameters"])["collected_at"] == {"0": "1"}
+    drive = network[0](x).detach()
+    assert float(drive.min()) < -0.1  # what the ReLU would hide
+    np.testing.assert_allclose(tree["layers/0/activation"], drive, rtol=1e-12)
+    gradient = network[2].weight.detach()[None] * (drive > 0)[:, None]
+    np.testing.assert_allclose(tree["layers/0/gradient"], gradient, rtol=1e-12)
 
 
 def test_a_module_with_other_inputs_is_no_map_of_the_layer():

@@ -316,6 +316,19 @@ def test_layers_that_keep_a_time_axis(twin):
     np.testing.assert_allclose(positive, found.clip(min=0).sum((3, 4, 5)), rtol=1e-9, atol=1e-13)
 
 
+def test_places_without_channels(twin, agree):
+    """As told by hand: they are named by their dims, not by their place."""
+    network = nn.Sequential(
+        nn.Conv2d(2, 1, 3), nn.Flatten(1, 2), nn.Tanh(), nn.Flatten(), nn.Linear(20, 2)
+    ).double()
+    x = torch.randn(3, 2, 6, 7, dtype=torch.double)
+    tree = decomposed(network, x, "2", layer_dims={"2": ("y", "x")})
+    node = tree["layers/2"]
+    assert dict(node["contribution"].sizes) == {"sample": 3, "output": 2, "y": 4, "x": 5}
+    assert node["y"].attrs["units"] == node["x"].attrs["units"] == "index"
+    agree(tree, "2", twin(network, network[2]).integrated(x, STEPS, baseline=0.1))
+
+
 class Tokens(nn.Module):
     """A small vision transformer: patches, a class token, attention, a head on the class token."""
 
@@ -471,6 +484,44 @@ def test_affine_fronts_are_found_whatever_they_are(right, front):
     assert counts[0] == counts[1]  # not computed at the steps
     right(network, points(), [last])
     right(network, points(), ["0", last, str(len(network) - 2)])
+
+
+def test_a_small_bend_beside_a_large_straight_part(twin):
+    """A layer in single precision whose units are of very different size."""
+
+    class Front(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return torch.cat([1e6 * x[:, :2], self.dense(x).relu()], dim=1)
+
+    network = nn.Sequential(Front(), nn.Linear(6, 2), nn.Tanh())
+    with torch.no_grad():
+        network[1].weight[:, :2] *= 1e-6
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(9))
+    tree = decomposed(network, x, "0", steps=10, baseline=0.0)
+    expected = twin(network, network[0]).integrated(x, 10)[0]
+    found = tree["layers/0/contribution"]
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_network_of_bfloat16():
+    """Numpy has no such numbers."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = torch.randn(6, 3).bfloat16().float()
+    coarse = nn.Sequential(*network)
+    expected = decomposed(network, x, "1", extras="activation")
+    coarse = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).bfloat16()
+    coarse.load_state_dict(network.state_dict())
+    found = decomposed(coarse, x, "1", extras="activation")
+    assert found["target"].dtype == np.float32
+    scale = float(np.abs(expected["layers/1/contribution"]).max())
+    for name in ("contribution", "activation"):
+        np.testing.assert_allclose(
+            found[f"layers/1/{name}"], expected[f"layers/1/{name}"], atol=0.05 * max(scale, 1)
+        )
 
 
 @pytest.mark.parametrize("bias", [0.0, 3.0, 1e3, 1e5])

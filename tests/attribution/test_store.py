@@ -492,6 +492,19 @@ def test_store_of_another_run_is_refused(whole, change, match):
     assert [path.name for path in whole.parent.iterdir()] == ["run.zarr"]
 
 
+def test_another_layout_is_refused(tmp_path):
+    network = nn.Sequential(nn.Flatten(2), nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(8, 2))
+    model = rc.models.from_module(
+        network, history=2, bin_width=0.01, cells=["a", "b"], default_layers=["1"]
+    )
+    movie = make_movie()[:, :2, :2]
+    model.layouts["1"] = rc.models.UnitLayout(("channel", "x"))
+    rc.contributions(model, movie, store=tmp_path / "run.zarr", progress=False)
+    model.layouts["1"] = rc.models.UnitLayout(("channel", "token"), grid=(2, 2))
+    with pytest.raises(ValueError, match="holds another run: layouts is"):
+        rc.contributions(model, movie, store=tmp_path / "run.zarr", progress=False)
+
+
 def test_another_package_version_is_refused(whole, monkeypatch):
     monkeypatch.setattr(identity, "__version__", "99.0")
     with pytest.raises(ValueError, match=r"package version is .* there and '99.0' here"):

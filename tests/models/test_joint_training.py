@@ -163,6 +163,18 @@ def test_one_session_learns_what_train_learns():
     np.testing.assert_array_equal(history["mean_train_loss"], expected["train_loss"])
 
 
+def test_each_process_has_a_mini_batch_in_every_epoch():
+    """A cut at a random offset may cost a run one of its stretches, here of two."""
+    recordings = {"short": recording(140)}
+    model = shared(recordings)
+    for process in range(2):
+        segments = Segments(model.session("short"), recordings["short"], 1, 64, seed=0)
+        segments.process, segments.n_processes = process, 2
+        assert segments.n_stretches == 2
+        for segments.epoch in range(6):
+            assert segments.n_batches() == len(list(segments)) == 1
+
+
 def test_plateau_and_patience_follow_the_mean():
     options = {"learning_rate": 0.1, "schedule": "plateau", "patience": 7, **QUICK}
     history = train_jointly(shared(), nodes(), max_epochs=20, **options)
