@@ -129,7 +129,9 @@ def _described(thing: object) -> str:
 
 def _field(value: Any) -> str:
     if isinstance(value, xr.DataArray | np.ndarray | Tensor) and value.ndim:
-        return f"array{tuple(value.shape)} {described_data(value)['data values']}"
+        said = described_data(value)
+        said.pop("data shape")
+        return f"array{tuple(value.shape)} {' '.join(said.values())}"
     if isinstance(value, list | tuple) and len(value) > LISTED:
         text = json.dumps(value, default=str).encode()
         return f"{len(value)} values {hashlib.blake2b(text, digest_size=8).hexdigest()}"

@@ -38,8 +38,9 @@ class IntegratedGradients(Method):
         Steps along the path; with a `tolerance`, those to begin with.
     baseline : float or array
         The baseline input after the model's normalisation: 0 is the mean grey. A number; an array
-        of the shape of one input (of a movie: one frame, shown all the time); or several of them
-        along a further first dim, over which contributions are averaged.
+        (a DataArray: in any order of its dims) of the shape of one input (of a movie: one frame,
+        shown all the time); or several of them along a further first dim, over which
+        contributions are averaged.
     rule : {"trapezoid", "left", "right", "midpoint"}
         Where in each step the gradient is taken: at both ends, at one, or half-way (which takes
         another evaluation of the network a step).
@@ -184,16 +185,21 @@ class Ablation(Method):
         require_choice(self.silence, ["baseline", "zero"], "silence")
 
 
-def baselines_of(method: Method, shape: tuple[int, ...]) -> torch.Tensor:
+def baselines_of(
+    method: Method, shape: tuple[int, ...], dims: tuple[str, ...] | None = None
+) -> torch.Tensor:
     """Baselines of a method as (baseline, ...), each of the `shape` of one input.
+
+    A DataArray is brought into the order of `dims`, where those of one input have names.
 
     Raises
     ------
     ValueError
         If it is of another shape, or has NaN.
     """
+    given = _ordered(method.baseline, dims)
     try:
-        values = _plain(method.baseline).astype(np.float64)
+        values = _plain(given).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"baseline={method.baseline!r}; expected a number or an array of numbers"
@@ -210,6 +216,17 @@ def baselines_of(method: Method, shape: tuple[int, ...]) -> torch.Tensor:
     if not np.isfinite(values).all():
         raise ValueError("baseline has NaN or infinite values; replace them")
     return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def _ordered(baseline: Baseline, dims: tuple[str, ...] | None) -> Baseline:
+    if not isinstance(baseline, xr.DataArray) or not baseline.ndim or dims is None:
+        return baseline
+    if not set(dims) <= set(baseline.dims):
+        raise ValueError(
+            f"baseline has dims {tuple(baseline.dims)}; expected {dims}, or a further one to "
+            "average over: rename them with .rename, or give its .values"
+        )
+    return baseline.transpose(..., *dims)
 
 
 def _plain(baseline: Baseline) -> np.ndarray:

@@ -74,7 +74,8 @@ class Run:
         self.target = target.bind(model, samples)
         probe = self._first(PROBE)
         shape = tuple(probe.inputs.shape[1 if probe.history is None else 2 :])
-        self.baselines = methods.baselines_of(method, shape).to(model.device, model.dtype)
+        baselines = methods.baselines_of(method, shape, samples.input_dims)
+        self.baselines = baselines.to(model.device, model.dtype)
         self.collected = dict(layers)
         self.probe = probe.inputs
         plan = self._plan(layers)

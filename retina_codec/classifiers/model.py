@@ -21,6 +21,7 @@ class ImageSamples:
 
     def __init__(self, images: xr.DataArray, model: Classifier) -> None:
         self._images = images
+        self.input_dims: tuple[str, ...] | None = tuple(map(str, images.dims[1:]))
         self._model = model
         self.coords = {
             str(name): coord for name, coord in images.coords.items() if coord.dims == ("image",)

@@ -102,6 +102,8 @@ class Samples(Protocol):
     """Data as a model sees them: labelled samples, and normalised inputs in batches."""
 
     coords: dict[str, xr.DataArray]
+    # Dims of one input, or frame of it, where they have names.
+    input_dims: tuple[str, ...] | None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -279,6 +281,7 @@ class MovieSamples:
     def __init__(self, movie: xr.DataArray, model: RetinaModel) -> None:
         self._movie = movie
         self._model = model
+        self.input_dims: tuple[str, ...] | None = tuple(map(str, movie.dims[1:]))
         self._runs = [run for run in runs_of(movie) if run.stop - run.start >= model.history]
         kept = whole_history(movie, model.history)
         self.coords = {

@@ -252,6 +252,10 @@ def train_jointly(
     for argument, given in (("recordings", recordings), ("validation", validation)):
         if given is not None:
             _require_sessions(model, given, argument)
+    # Names as a session has them, which of a day or an animal may be a number.
+    recordings = {str(name): node for name, node in recordings.items()}
+    if validation is not None:
+        validation = {str(name): node for name, node in validation.items()}
     settings = checked_settings(
         model.network,
         max_epochs=max_epochs,
@@ -303,7 +307,7 @@ def _require_sessions(model: SharedCore, given: object, argument: str) -> None:
             f"{argument} is a {type(given).__name__}; expected recordings by name, "
             f"{{name: recording}}, of the sessions {sorted(model.sessions)}"
         )
-    if set(given) != set(model.sessions):
+    if set(map(str, given)) != set(model.sessions):
         raise ValueError(
             f"{argument} has {sorted(map(str, given))}; the model has the sessions "
             f"{sorted(model.sessions)}"

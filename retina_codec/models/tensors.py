@@ -17,9 +17,15 @@ class TensorSamples:
     """Tensors, samples first."""
 
     def __init__(
-        self, inputs: Tensor, sample_dim: str, sample_coords: dict[str, xr.DataArray], model: Model
+        self,
+        inputs: Tensor,
+        sample_dim: str,
+        sample_coords: dict[str, xr.DataArray],
+        model: Model,
+        input_dims: tuple[str, ...] | None = None,
     ) -> None:
         self._inputs = inputs
+        self.input_dims = input_dims
         self._model = model
         self.coords = sample_coords or {
             sample_dim: xr.DataArray(np.arange(len(inputs)), dims=sample_dim)
@@ -98,11 +104,13 @@ class TensorModel(Model):
     def samples(self, data: Any) -> TensorSamples:
         """Lay out a tensor, samples first."""
         coords: dict[str, xr.DataArray] = {}
+        dims = None
         if isinstance(data, xr.DataArray):
+            dims = tuple(map(str, data.dims[1:]))
             self.sample_dim = str(data.dims[0])
             coords = {
                 str(name): coord
                 for name, coord in data.coords.items()
                 if coord.dims == (self.sample_dim,)
             }
-        return TensorSamples(self._tensor(data), self.sample_dim, coords, self)
+        return TensorSamples(self._tensor(data), self.sample_dim, coords, self, dims)

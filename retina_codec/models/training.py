@@ -241,6 +241,7 @@ def checked_settings(
         ("l2_weights", l2_weights),
     ):
         require_at_least(number, 0, name)
+    require_count(seed, 0, "seed")
     require_choice(loss, list(LOSSES), "loss")
     require_choice(schedule, SCHEDULES, "schedule")
     require_choice(silent_cells, SILENT_CELLS, "silent_cells")

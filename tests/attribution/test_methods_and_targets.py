@@ -564,6 +564,33 @@ def test_what_is_above_the_tolerance_is_told():
     assert int(above.sum()) > 0
 
 
+def test_a_labelled_baseline_is_told_by_its_dims():
+    """Frames are square: by shape, a transposed one would pass for another."""
+    model, movie = movie_model(), movie_of()
+    side = min(movie.shape[1:])
+    movie = movie[:, :side, :side]
+    network = nn.Sequential(nn.Flatten(), nn.Linear(model.history * side**2, 2), nn.Tanh())
+    square = rc.models.from_module(
+        network.double(), history=model.history, bin_width=0.01, cells=["a", "b"]
+    )
+    values = np.random.default_rng(0).normal(size=(2, side, side))
+
+    def baseline_target(baseline):
+        method = rc.methods.IntegratedGradients(steps=2, baseline=baseline)
+        tree = rc.contributions(square, movie, layers="1", method=method, progress=False)
+        return tree["target_baseline"].values
+
+    labelled = xr.DataArray(values, dims=("baseline", "y", "x"))
+    expected = baseline_target(values)
+    assert np.abs(expected - baseline_target(values.swapaxes(1, 2))).max() > 1e-3
+    np.testing.assert_array_equal(baseline_target(labelled), expected)
+    np.testing.assert_array_equal(
+        baseline_target(labelled.transpose("x", "baseline", "y")), expected
+    )
+    with pytest.raises(ValueError, match=r"baseline has dims \('baseline', 'row', 'x'\)"):
+        baseline_target(labelled.rename(y="row"))
+
+
 def test_a_sample_above_the_tolerance_counts_once_over_baselines():
     network, x = bent()
     method = rc.methods.IntegratedGradients(

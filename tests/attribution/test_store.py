@@ -586,6 +586,16 @@ def test_digest_is_of_values_not_of_how_they_are_held():
     assert described_data(half) == described_data(half.clone())
 
 
+def test_a_labelled_reference_is_told_by_its_coordinates_too():
+    """Other blocks of the same frames are other samples."""
+    movie = make_movie()
+    blocks = movie.assign_coords(block=("time", np.arange(len(movie)) // 20))
+    said = [
+        identity._described(rc.targets.Surprisal(data)) for data in (movie, blocks, movie.copy())
+    ]
+    assert said[0] == said[2] != said[1]
+
+
 def test_larger_data_are_compared_by_stretches(monkeypatch):
     monkeypatch.setattr(identity, "READ_WHOLE", 64 * 1000)
     values = np.zeros((64_000, 1), dtype=np.float32)  # stretches of 250 samples of 1000

@@ -175,6 +175,18 @@ def test_each_process_has_a_mini_batch_in_every_epoch():
             assert segments.n_batches() == len(list(segments)) == 1
 
 
+def test_sessions_are_named_by_numbers():
+    recordings = {1: recording(200), 2: recording(200, seed=1)}
+    history = train_jointly(shared(recordings), recordings, max_epochs=1, **QUICK)
+    assert history["session"].values.tolist() == ["1", "2"]
+
+
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (0.5, TypeError)])
+def test_a_seed_is_a_whole_number(seed, error):
+    with pytest.raises(error, match=f"seed={seed}; expected a .*number of at least 0"):
+        train_jointly(shared(), nodes(), seed=seed, **QUICK)
+
+
 def test_plateau_and_patience_follow_the_mean():
     options = {"learning_rate": 0.1, "schedule": "plateau", "patience": 7, **QUICK}
     history = train_jointly(shared(), nodes(), max_epochs=20, **options)
