@@ -305,9 +305,15 @@ def resnet_bench(repeats: int, threads: int) -> None:
         parameter.requires_grad_(False)
     compare(mine, IMAGES, {"bare passes": passes}, IMAGES, repeats)
     few = images[:CAPTUMS_IMAGES]
-    twin = literal(network, layers, few.clone().requires_grad_(), IMAGES_STEPS, [best[: len(few)]])
-    found = {name: values[:, None] for name, values in mine(len(few)).items()}
-    print(f"  relative difference from the literal twin {difference(found, twin)}")
+    chosen = best[: len(few)]
+    print("  relative difference from the literal twin")
+    for precision in (torch.float64, torch.float32):
+        network.to(precision)
+        inputs, target = few.to(precision), rc.targets.PerSample(chosen.tolist())
+        found = ours(network, inputs, names, IMAGES_STEPS, "trapezoid", target)
+        twin = literal(network, layers, inputs.requires_grad_(), IMAGES_STEPS, [chosen])
+        found = {name: values[:, None] for name, values in found.items()}
+        print(f"    {precision!s:26s} {difference(found, twin)}", flush=True)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     if has_bscope():
@@ -316,7 +322,6 @@ def resnet_bench(repeats: int, threads: int) -> None:
             "the paper's library": lambda: papers(network, layers, theirs, IMAGES_STEPS, [None])
         }
         compare(mine, IMAGES, others, THEIR_IMAGES, repeats)
-    chosen = best[: len(few)]
     others = {
         "captum, a call a layer": lambda: captum(
             network, layers, few, IMAGES_STEPS, [chosen], IMAGES_STEPS * len(few)
