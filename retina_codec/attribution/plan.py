@@ -292,6 +292,8 @@ def bypassed(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor)
             again = [*stages.values(), changed]
         except Exception:  # a network may refuse such inputs
             again = found
+        if len(again) != len(found):  # or take another way for them, on which a layer does not run
+            again = found
     order = list(leaves)
     around: set[str] = set()
     for place, (stage, other) in enumerate(zip(found, again, strict=True), start=1):

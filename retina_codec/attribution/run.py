@@ -76,7 +76,6 @@ class Run:
         shape = tuple(probe.inputs.shape[1 if probe.history is None else 2 :])
         baselines = methods.baselines_of(method, shape, samples.input_dims)
         self.baselines = baselines.to(model.device, model.dtype)
-        self.collected = dict(layers)
         self.probe = probe.inputs
         plan = self._plan(layers)
         if isinstance(method, IntegratedGradients) and not options.allow_bypass:
@@ -151,6 +150,7 @@ class Run:
     def _collect_where_residual_is_least(self, probe: Batch) -> None:
         """Collect each layer where its residual is smallest: there, or after elementwise maps."""
         network, plan = self.model.network, self.question.plan
+        collected = dict(plan.layers)
         for name, layer in plan.layers.items():
             candidates = {"0": layer}
             for i, module in enumerate(elementwise_after(network, layer, self.probe)):
@@ -166,12 +166,12 @@ class Run:
             found = self._decompose_path(path)
             errors = {key: float(found.residual(key).square().mean()) for key in candidates}
             best = min(errors, key=lambda key: errors[key])
-            self.collected[name] = candidates[best]
+            collected[name] = candidates[best]
         names = {module: path for path, module in network.named_modules()}
         self.notes["collected_at"] = {
-            name: names.get(module, name) for name, module in self.collected.items()
+            name: names.get(module, name) for name, module in collected.items()
         }
-        self.question = replace(self.question, plan=self._plan(self.collected))
+        self.question = replace(self.question, plan=self._plan(collected))
 
     def _precision_error(self, probe: Batch) -> float:
         """Largest difference to the model's own precision, relative to the largest contribution."""

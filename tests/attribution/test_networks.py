@@ -623,6 +623,19 @@ def test_a_way_that_depends_on_the_sample(right):
     right(network, x, ["a"], allow_bypass=True)
 
 
+def test_a_layer_that_inputs_far_from_the_data_leave_out(right):
+    """What is tried out on the network takes another way; the data do not."""
+    a, b, c = dense(3, 4, 4, 2)
+
+    def forward(self, x):
+        h = self.a(x)
+        if x.abs().max() < 20:
+            h = self.b(h.tanh())
+        return self.c(h)
+
+    right(network_of(forward, a=a, b=b, c=c), points(6), ["b"])
+
+
 def sometimes(limit):
     a, b, c = dense(3, 4, 4, 2)
 
