@@ -26,30 +26,16 @@ ZOO = Path(__file__).resolve().parents[1]
 NETWORK, BASELINE = "simulated_bncnn", "simulated_ln"
 SEED = 0
 HISTORY = 30  # frames
-MOST_PIECES = 100  # of a block, when a tenth is cut off
 RECORDING = SimulationSettings(
     size=16, natural_frames=12000, artificial_frames=3000, test_frames=1500, repeats=20
 )
 HEADING = "## Scores\n"
 
 
-def parts(node: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """Split a tenth off each block: each shows another stimulus, and no part may lack one."""
-    pieces = [rc.split(block, gap=HISTORY) for _, block in node.groupby("block")]
-    found = []
-    for name in ("train", "validation"):
-        times = [piece[name]["time"].values for piece in pieces]
-        # Numbers of pieces begin anew in each block.
-        numbers = [MOST_PIECES * i + piece[name]["block"] for i, piece in enumerate(pieces)]
-        part = node.sel(time=np.concatenate(times))
-        part["block"] = part["block"].copy(data=np.concatenate(numbers))
-        found.append(part)
-    return found[0], found[1]
-
-
 def models(recording: xr.DataTree, *, progress: bool = True) -> dict[str, SavedModel]:
     """Return both models, trained on the node ``train``; a tenth of it chooses when to stop."""
-    training, validation = parts(recording["train"].to_dataset())
+    split = rc.split(recording["train"], gap=HISTORY)
+    training, validation = (split[part].to_dataset() for part in ("train", "validation"))
     network = rc.models.BNCNN.for_recording(
         training, history=HISTORY, channels=(8, 8), kernel_sizes=(7, 5), seed=SEED
     )

@@ -12,6 +12,7 @@ from retina_codec._common.time import bin_width_of, block_coordinate, runs_of
 from retina_codec.recordings.nodes import RESPONSES, require_node, response_of
 
 MAX_STRETCHES = 5
+FEWEST_WHOLE = 3  # fewer whole blocks may lack a stimulus that the others show
 # A stretch costs two gaps and, in every user, its first history: shorter ones waste more than this.
 GAPS_IN_STRETCH = 5
 
@@ -25,11 +26,13 @@ def split(
 ) -> xr.DataTree:
     """Split a node along time into parts for training, validation and test, in contiguous runs.
 
-    Where the node has several blocks and some of them make up about the fraction asked for
+    Where the node has many blocks, at least three of which make up about the fraction asked for
     (between half and twice), whole blocks spread evenly over the recording are taken: windows do
     not cross blocks, so no gap is needed. Else contiguous stretches (at most five, spread evenly)
-    are taken from each block, and `gap` frames on either side of each are left out. The test part
-    is taken first, the validation part in the same way from what remains.
+    are taken from each block, since each may show another stimulus, and `gap` frames on either
+    side of each are left out; blocks of which less than `gap` frames would be taken are left
+    whole. Where most blocks are as short as that, whole blocks are taken, were it one. The test
+    part is taken first, the validation part in the same way from what remains.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ def split(
         share = fraction * n_frames / _length(train)
         # Once blocks were cut their pieces are no blocks of the recording: cut them all.
         chosen = [] if cut else _whole_runs(train, share)
-        if chosen:
+        few = len(chosen) < FEWEST_WHOLE and _mostly_long(train, share, frames)
+        if chosen and not few:
             parts[name] = [train[i] for i in chosen]
             train = [run for i, run in enumerate(train) if i not in chosen]
         elif share < 1:
@@ -157,10 +161,24 @@ def _whole_runs(runs: list[slice], fraction: float) -> list[int]:
     return chosen if fraction / 2 <= share <= 2 * fraction else []
 
 
+def _mostly_long(runs: list[slice], fraction: float, gap: int) -> bool:
+    """Whether most frames are in runs of which `fraction` is a gap or more."""
+    long = [run for run in runs if _long_enough(run, fraction, gap)]
+    return 2 * _length(long) >= _length(runs)
+
+
+def _long_enough(run: slice, fraction: float, gap: int) -> bool:
+    return round(fraction * (run.stop - run.start)) >= max(gap, 1)
+
+
 def _stretches(runs: list[slice], fraction: float, gap: int) -> tuple[list[slice], list[slice]]:
     """Training and validation pieces: evenly spread stretches of each run, gaps around them."""
     train, validation = [], []
+    some_long = any(_long_enough(run, fraction, gap) for run in runs)
     for run in runs:
+        if some_long and not _long_enough(run, fraction, gap):
+            train.append(run)
+            continue
         length = run.stop - run.start
         n_validation = round(fraction * length)
         n = int(np.clip(n_validation // max(1, GAPS_IN_STRETCH * gap), 1, MAX_STRETCHES))

@@ -85,6 +85,16 @@ def test_one_long_run_gives_five_stretches_with_gaps():
     assert numbers == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
 
 
+def test_every_long_block_of_a_mixed_movie_is_cut():
+    lengths = (3000, 600, 600, 600, 150, 1200)
+    data = node(lengths)
+    parts = split(data, validation_fraction=0.1, gap=40)
+    of_block = np.searchsorted(np.cumsum(lengths), positions(data, parts["validation"]), "right")
+    assert np.bincount(of_block, minlength=6).tolist() == [300, 60, 60, 60, 0, 120]
+    kept = np.searchsorted(np.cumsum(lengths), positions(data, parts["train"]), "right")
+    assert (kept == 4).sum() == 150  # a tenth of it is less than a gap
+
+
 def test_two_blocks_are_both_cut_for_a_small_fraction():
     parts = split(node((1000, 1000)), validation_fraction=0.1, gap=20)
     assert parts["validation"].sizes["time"] == 200
