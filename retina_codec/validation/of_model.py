@@ -145,18 +145,29 @@ def _unit_moments(shape: Sequence[int], targets: Sequence[int]) -> UnitMoments:
 
 
 def compared(
-    moments: ModelMoments, truth: Summed, is_feature: np.ndarray, cuts: Sequence[str]
+    moments: ModelMoments,
+    truth: Summed,
+    features: tuple[np.ndarray, np.ndarray],
+    is_left: np.ndarray,
+    cuts: Sequence[str],
 ) -> dict[str, xr.Dataset]:
-    """Give the results ``contributions`` and ``similarity`` of one model, without `model`."""
+    """Give the results ``contributions`` and ``similarity`` of one model, without `model`.
+
+    `features` says, for each (cell, true_channel), whether it contributes, and whether something
+    is left of it without the true rate; `is_left` the latter of (cut, cell).
+    """
     covariances = [half.matrix() for half in moments.columns]
     return {
-        "contributions": _matched(moments, covariances, truth, is_feature),
-        "similarity": _similar(moments, covariances, cuts),
+        "contributions": _matched(moments, covariances, truth, features),
+        "similarity": _similar(moments, covariances, is_left, cuts),
     }
 
 
 def _matched(
-    moments: ModelMoments, covariances: list[np.ndarray], truth: Summed, is_feature: np.ndarray
+    moments: ModelMoments,
+    covariances: list[np.ndarray],
+    truth: Summed,
+    features: tuple[np.ndarray, np.ndarray],
 ) -> xr.Dataset:
     channels = moments.channels
     sizes = [len(names) for names in channels.values()]
@@ -166,19 +177,17 @@ def _matched(
     }
     of_sums = [(*label, np.nan, np.nan) for label in candidate_labels(channels)]
     of_units = _unit_labels(moments.labels)
-    n_cells, n_true = is_feature.shape
+    n_cells, n_true = features[0].shape
     shape = (len(FEATURES), len(REMOVED), n_cells, n_true)
     r, polarity = np.full(shape, np.nan), np.full(shape, np.nan)
     names = np.full((*shape, 3), "", dtype=object)
     places = np.full((*shape, 2), np.nan)
-    left = np.full(shape[1:], np.nan)
     for j, rates in enumerate(REMOVED.values()):
+        is_feature = features[0] & features[1] if rates else features[0]
         for i in range(n_cells):
             whole = [c[i] for c in covariances]
             rest = [without_rates(whole[0], c, rates) for c in whole]
             with np.errstate(invalid="ignore", divide="ignore"):
-                of_truth = [_diagonal(to_truth, c) for c in (whole[1], rest[1])]
-                left[j, i] = of_truth[1] / of_truth[0]
                 for k, kind in enumerate(FEATURES):
                     if kind in maps:
                         first, second = (
@@ -204,11 +213,6 @@ def _matched(
                 for n, name in enumerate(("layer", "channel", "part"))
             },
             **{f"best_{axis}": (dims, places[..., n]) for n, axis in enumerate(("y", "x"))},
-            "variance_left": (
-                dims[1:],
-                np.where(is_feature, left, np.nan),
-                {"units": "1", "long_name": "variance left of the true contribution"},
-            ),
         },
         {
             "features": list(FEATURES),
@@ -313,7 +317,7 @@ def _unit_labels(labels: Mapping[str, LayerLabels]) -> list[tuple[str, str, str,
 
 
 def _similar(
-    moments: ModelMoments, covariances: list[np.ndarray], cuts: Sequence[str]
+    moments: ModelMoments, covariances: list[np.ndarray], is_left: np.ndarray, cuts: Sequence[str]
 ) -> xr.Dataset:
     layers = list(moments.channels)
     sizes = [len(names) for names in moments.channels.values()]
@@ -326,6 +330,8 @@ def _similar(
     for index in np.ndindex(*shape):
         j, p, c, i, layer = index
         rates = list(REMOVED.values())[j]
+        if rates and not is_left[c, i]:
+            continue
         parts = list(left)[p]
         a, b = left[parts][layer], right[parts][c]
         fits = (covariances[0][i], covariances[0][i], both[i])
@@ -335,13 +341,14 @@ def _similar(
             values[n][index] = linear_cka(without_rates(fit, applied, rates), a, b)
     first = np.where(np.isfinite(values[0]), values[0], -np.inf)
     best = first.argmax(-1)
+    known = np.isfinite(first).any(-1)
     dims = ("removed", "parts", "cut", "cell")
     attrs = {"units": "1", "long_name": "linear CKA with the true contributions"}
     chosen = np.take_along_axis(values[1], best[..., None], axis=-1)[..., 0]
     return xr.Dataset(
         {
             "cka": (dims, chosen, attrs),
-            "cka_layer": (dims, np.array(layers)[best]),
+            "cka_layer": (dims, np.where(known, np.array(layers)[best], "")),
             "layer_cka": ((*dims, "layer"), values[2], attrs),
         },
         {

@@ -18,6 +18,8 @@ from retina_codec.models.model import RetinaModel
 from retina_codec.validation.features import Summed, summed
 from retina_codec.validation.halves import Halves
 from retina_codec.validation.hidden_units import SIGNALS, matched_interneurons
+from retina_codec.validation.matching import without_rates
+from retina_codec.validation.moments import Covariance
 from retina_codec.validation.of_model import ModelMoments, compared
 from retina_codec.validation.truth import (
     CircuitLike,
@@ -30,16 +32,21 @@ from retina_codec.validation.truth import (
 
 CUTS = ("bipolar", "ganglion_input")
 STEPS = 8
+# A smaller share of variance is no contribution, whatever the caller says.
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The true contributions, and which of them are features of which cell."""
+    """The true contributions, and which of them there is something to recover of.
 
-    cells: list[str]
+    `share` and `left` are (cell, true_channel), `left_of_cut` (cut, cell).
+    """
+
     summed: Summed
     share: np.ndarray
-    is_feature: np.ndarray
+    left: np.ndarray
+    left_of_cut: np.ndarray
     coords: dict[str, Any]
 
 
@@ -53,6 +60,7 @@ def benchmark_recovery(
     layers: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     method: Method | None = None,
     least_share: float = 0.01,
+    least_left: float = 0.05,
     progress: bool = True,
 ) -> xr.DataTree:
     """Compare what models of a simulated retina report with what is true of it.
@@ -95,6 +103,12 @@ def benchmark_recovery(
         A true channel is a feature of a cell if the variance of its contribution is at least this
         share of the sum of the variances of all channels of the cut. Others are NaN: they never
         contributed to that cell, so there is nothing to recover.
+    least_left : float
+        With rates removed, a true channel is a feature if at least this share of its variance is
+        left when the true rate is removed, whatever the model; CKA needs as much of a cell's
+        channels together. A cell that one type drives alone has one contribution, which is its
+        rate: beyond that there is nothing to recover, and what remains after removing a
+        predicted rate is the error of the prediction.
     progress : bool
         Show progress bars.
 
@@ -120,16 +134,16 @@ def benchmark_recovery(
         one unit's activation. All layers together. The feature whose r on A has the largest
         magnitude is chosen, and its r on B counts as positive if it has the sign that it had on
         A (`polarity`): controls may use either sign too. `best_layer`, `best_channel`, `best_part`,
-        `best_y`, `best_x` name it. `share` (cell, true_channel) is the share of variance that
-        `least_share` is about, `variance_left` (model, removed, cell, true_channel) how much of a
-        true channel's variance on B is left when the rates are removed.
+        `best_y`, `best_x` name it. `share` and `variance_left` (cell, true_channel) are what
+        `least_share` and `least_left` are about.
 
         ``similarity``: `cka` (model, removed, parts, cut, cell), linear CKA of a layer's
         contributions and the true ones, (time, channel) matrices of each cell; on half B, the
         layer chosen on A (`cka_layer`). `layer_cka` has all layers, over both halves. `parts`:
         ``"net"``, sums over places; ``"signed"``, positive and negative parts as columns of their
-        own. Plain CKA, not debiased: with thousands of frames and tens of columns the bias is
-        small, and the controls have it too.
+        own. `variance_left` (cut, cell) is what `least_left` is about. Plain CKA, not debiased:
+        with thousands of frames and tens of columns the bias is small, and the controls have it
+        too.
 
     Raises
     ------
@@ -157,6 +171,7 @@ def benchmark_recovery(
     models = models_of(model)
     method = method or methods.IntegratedGradients(steps=STEPS)
     require_at_least(least_share, 0.0, "least_share")
+    require_at_least(least_left, 0.0, "least_left")
     shown, where = node_of(simulation, node, "node", ["true_rate"])
     known = true_circuit(shown, circuit, where)
     cells = [str(cell) for cell in shown["cell"].values]
@@ -170,7 +185,9 @@ def benchmark_recovery(
     halves = Halves.of(movie, history, where)
     heard = None if noise is None else _heard(simulation, noise, models)
 
-    truth = _truth(known, halves, shown, cells, method, least_share, progress)
+    true_rate = shown["true_rate"].transpose("time", "cell").values[halves.frames]
+    truth = _truth(known, halves, shown, true_rate, cells, method, progress)
+    features = truth.share >= max(least_share, TINY), truth.left >= least_left
     found: dict[str, list[xr.Dataset]] = {}
     for name, one in models.items():
         parts = {"prediction": _prediction(one, shown, cells)}
@@ -180,10 +197,12 @@ def benchmark_recovery(
                 name, one, of_noise, signals, chosen[name], progress
             ).assign_coords(interneurons)
         moments = ModelMoments.of(
-            name, one, halves, truth.summed, _rates(shown, halves), cells, chosen[name], method,
+            name, one, halves, truth.summed, true_rate, cells, chosen[name], method,
             progress,
         )  # fmt: skip
-        parts |= compared(moments, truth.summed, truth.is_feature, list(CUTS))
+        parts |= compared(
+            moments, truth.summed, features, truth.left_of_cut >= least_left, list(CUTS)
+        )
         for key, data in parts.items():
             found.setdefault(key, []).append(data)
     along = xr.Variable("model", list(models))
@@ -195,8 +214,12 @@ def benchmark_recovery(
         truth.share,
         {"units": "1", "long_name": "share of the cell's variance of contributions"},
     )
+    left = {"units": "1", "long_name": "share of variance left without the true rate"}
+    contributions["variance_left"] = (("cell", "true_channel"), truth.left, left)
     joined["contributions"] = contributions
-    joined["similarity"] = joined["similarity"].assign_coords(truth.coords)
+    similarity = joined["similarity"].assign_coords(truth.coords)
+    similarity["variance_left"] = (("cut", "cell"), truth.left_of_cut, left)
+    joined["similarity"] = similarity
     tree = xr.DataTree.from_dict({f"/{key}": data for key, data in joined.items()})
     tree.attrs = {
         "circuit_fingerprint": known.fingerprint,
@@ -209,6 +232,7 @@ def benchmark_recovery(
             noise=noise or "",
             method=repr(method),
             least_share=least_share,
+            least_left=least_left,
             gap=halves.gap,
             frames=[len(halves) // 2] * 2,
         ),
@@ -239,28 +263,37 @@ def _truth(
     circuit: RetinaModel,
     halves: Halves,
     node: xr.Dataset,
+    true_rate: np.ndarray,
     cells: list[str],
     method: Method,
-    least_share: float,
     progress: bool,
 ) -> Truth:
     found = summed(circuit, halves, cells, CUTS, method, "the circuit", progress)
-    variance = found.net().astype(np.float64).var(0)  # (cell, true_channel)
+    columns = Covariance((len(cells), 1 + sum(map(len, found.channels.values()))))
+    columns.add(np.concatenate([true_rate[..., None], found.net()], axis=-1))
+    whole = columns.matrix()
+    rest = np.stack([without_rates(one, one, [0]) for one in whole])
+    variance, remaining = (np.einsum("cpp->cp", matrix)[:, 1:] for matrix in (whole, rest))
     cut = np.repeat(list(found.channels), [len(names) for names in found.channels.values()])
-    share = np.empty_like(variance)
-    for name in CUTS:
-        whole = variance[:, cut == name].sum(1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            share[:, cut == name] = np.where(whole > 0, variance[:, cut == name] / whole, 0.0)
+    of_cut = np.stack([variance[:, cut == name].sum(1) for name in CUTS])
+    left_of_cut = np.stack([remaining[:, cut == name].sum(1) for name in CUTS])
+    total = np.where(cut == CUTS[0], of_cut[0][:, None], of_cut[1][:, None])
     coords: dict[str, Any] = {
         str(name): coord.variable for name, coord in node.coords.items() if coord.dims == ("cell",)
     }
-    return Truth(cells, found, share, (share >= least_share) & (variance > 0), coords)
+    return Truth(
+        found,
+        _ratio(variance, total),
+        _ratio(remaining, variance),
+        _ratio(left_of_cut, of_cut),
+        coords,
+    )
 
 
-def _rates(node: xr.Dataset, halves: Halves) -> np.ndarray:
-    rates: np.ndarray = node["true_rate"].transpose("time", "cell").values[halves.frames]
-    return rates
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide; 0 where there is nothing."""
+    found: np.ndarray = np.where(whole > 0, part, 0.0) / np.where(whole > 0, whole, 1.0)
+    return found
 
 
 def _prediction(model: RetinaModel, node: xr.Dataset, cells: list[str]) -> xr.Dataset:

@@ -48,7 +48,7 @@ def summarise(recovery: xr.DataTree | Mapping[Any, xr.DataTree]) -> xr.Dataset:
     >>> rc.validation.summarise(found)["prediction_r"].round(3).values.tolist()
     [1.0]
     """
-    if isinstance(recovery, Mapping) and not isinstance(recovery, xr.DataTree):
+    if isinstance(recovery, Mapping) and not isinstance(recovery, xr.DataTree | xr.Dataset):
         if not recovery:
             raise ValueError("recovery is empty; give the results of at least one seed")
         of_seeds = [_of_one(tree) for tree in recovery.values()]
