@@ -104,7 +104,7 @@ def recovery(
         and all(value in summary[name][dim].values for dim, value in labels.items())
     ]
     models = [str(name) for name in summary["model"].values]
-    ax = axes_for(ax, (2.8 + 1.0 * len(columns), 4.0))
+    ax = axes_for(ax, (2.4 + 1.3 * len(columns), 4.0))
     step = 0.7 / len(models)
     for place, model in enumerate(models):
         at = np.arange(len(columns)) + step * (place - (len(models) - 1) / 2)

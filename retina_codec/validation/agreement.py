@@ -63,8 +63,8 @@ def agreement(
     Dataset
         `cka` (removed, layer, cell): linear CKA of the two (time, channel) matrices of
         contributions summed over places, over both halves of the movie. `r`
-        (removed, layer, cell): for each channel the best one of the other network, chosen by the
-        largest magnitude of r on half A and scored on half B; the median over channels, and the
+        (removed, layer, cell): for each channel the best one of the other network, with the
+        largest r on half A, scored on half B; the median over channels, and the
         mean of both directions. `removed` is ``"nothing"``, or ``"predicted"``: the rates of both
         networks taken from both sides by linear regression, for `r` fitted on half A.
 

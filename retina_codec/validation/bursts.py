@@ -63,7 +63,7 @@ def matched_burst(
     -------
     Dataset
         `true` and `recovered` (time, true_channel), in Hz, of the true channels that contribute to
-        the cell, nothing removed; a match of the opposite sign is turned over. `true_rate` and
+        the cell, nothing removed. `true_rate` and
         `predicted_rate` (time), Hz. The coordinate `feature` (true_channel) names the match.
 
     Raises
@@ -115,7 +115,7 @@ def matched_burst(
         values = of_model[f"layers/{layer}"].to_dataset()["contribution"].isel(cell=0)
         values = values.isel(channel=values["channel"].values.astype(str).tolist().index(channel))
         values = values.sum("sign") if part == "both" else values.sel(sign=part)
-        recovered.append(values.values * float(match["polarity"]))
+        recovered.append(values.values)
         labels.append(f"{layer} {channel} {part}".replace(" both", ""))
     along = ("time", "true_channel")
     units = {"units": "Hz"}

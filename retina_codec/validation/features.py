@@ -20,6 +20,8 @@ from retina_codec.validation.halves import Halves, Stretch
 # Contributions of all units and cells that are held at a time, and the most frames of that.
 BLOCK_BYTES = 64_000_000
 MOST_FRAMES = 1024
+# Bytes that a pass through the network may take: a small share of the usual, no slower.
+PASS_BYTES = 2**28
 PARTS = ("positive", "negative")
 
 
@@ -82,6 +84,7 @@ def streamed(
                 halves.shown(stretch, model.history),
                 layers=layers,
                 method=method,
+                memory_budget=PASS_BYTES,
                 extras="activation",
                 progress=False,
             )
@@ -150,6 +153,7 @@ def summed(
                 halves.shown(stretch, model.history),
                 layers=layers,
                 method=method,
+                memory_budget=PASS_BYTES,
                 split_sign=True,
                 sum_over=("y", "x"),
                 progress=False,

@@ -117,7 +117,7 @@ def _best(
                 correlations(moments.matrix(), (own, variance), (own + moments.level(), scale))
             )
         found.append(np.concatenate(parts))
-    best = best_matches(*found, either_sign=False)
+    best = best_matches(*found)
     names = np.concatenate([np.full(len(labels[layer][0]), layer) for layer in layers])
     channel, y, x = (np.concatenate([labels[layer][i] for layer in layers]) for i in range(3))
     missing = best.place < 0

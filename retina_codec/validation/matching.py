@@ -65,7 +65,7 @@ class Matches:
     polarity: np.ndarray
 
 
-def best_matches(first: np.ndarray, second: np.ndarray, *, either_sign: bool = True) -> Matches:
+def best_matches(first: np.ndarray, second: np.ndarray, *, either_sign: bool = False) -> Matches:
     """Choose on half A, score on half B: correlations (unit, column) of each.
 
     With `either_sign` the unit with the largest magnitude is chosen and its r on B counted as

@@ -34,6 +34,8 @@ from retina_codec.validation.moments import Covariance, CrossCovariance, pooled
 # second.
 REMOVED: dict[str, list[int]] = {"nothing": [], "predicted": [0], "both": [0, 1]}
 FEATURES = ("contribution", "activation", "single_unit", "unit_activation")
+# An activation says nothing of the sign of its effect.
+UNSIGNED = ("activation", "unit_activation")
 N_RATES = 2
 
 
@@ -198,7 +200,7 @@ def _matched(
                     else:
                         first, second = _of_units(moments, kind, i, to_truth, whole, rest, rates)
                         labels = of_units
-                    best = best_matches(first, second)
+                    best = best_matches(first, second, either_sign=kind in UNSIGNED)
                     _note(best, labels, is_feature[i], r[k, j, i], polarity[k, j, i],
                           names[k, j, i], places[k, j, i])  # fmt: skip
     cut = np.repeat(list(truth.channels), [len(one) for one in truth.channels.values()])

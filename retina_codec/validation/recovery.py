@@ -131,9 +131,11 @@ def benchmark_recovery(
         ``"contribution"``, a channel's contributions to the same cell, summed over places:
         positive parts, negative parts or both; ``"activation"``, a layer's activations in the
         same way; ``"single_unit"``, one unit's contribution at its place; ``"unit_activation"``,
-        one unit's activation. All layers together. The feature whose r on A has the largest
-        magnitude is chosen, and its r on B counts as positive if it has the sign that it had on
-        A (`polarity`): controls may use either sign too. `best_layer`, `best_channel`, `best_part`,
+        one unit's activation. All layers together. Contributions have a sign, that of their effect:
+        the feature with the largest r on A is chosen. (With either sign, once the rate is removed,
+        a model's OFF part passes for the ON one: what is missing from the rate, turned over.)
+        Activations have none: the largest magnitude is chosen, and r on B counts as positive
+        if it has the sign that it had on A (`polarity`). `best_layer`, `best_channel`, `best_part`,
         `best_y`, `best_x` name it. `share` and `variance_left` (cell, true_channel) are what
         `least_share` and `least_left` are about.
 

@@ -108,12 +108,12 @@ def test_what_is_nothing_but_the_rate_has_no_correlation_left(rng):
 def test_the_choice_is_made_on_the_first_half_alone():
     first = np.array([[0.9, np.nan], [0.5, -0.6], [-0.95, 0.2], [np.nan, np.nan]])
     second = np.array([[0.1, 0.9], [0.8, -0.5], [0.3, 0.9], [1.0, 1.0]])
-    best = best_matches(first, second)
+    best = best_matches(first, second, either_sign=True)
     # The third is the strongest on A, and has the other sign on B.
     np.testing.assert_array_equal(best.place, [2, 1])
     np.testing.assert_array_equal(best.polarity, [-1, -1])
     np.testing.assert_allclose(best.r, [-0.3, 0.5])
-    one_sign = best_matches(first, second, either_sign=False)
+    one_sign = best_matches(first, second)
     np.testing.assert_array_equal(one_sign.place, [0, 2])
     np.testing.assert_allclose(one_sign.r, [0.1, 0.9])
     none = best_matches(np.full((2, 1), np.nan), second[:2, :1])
