@@ -13,7 +13,7 @@ from retina_codec.plot.kernels import filters
 from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
-from retina_codec.plot.recovery import burst, recovery
+from retina_codec.plot.recovered import burst, recovery
 from retina_codec.plot.responses import prediction
 from retina_codec.plot.timeline import mode_timeline
 

@@ -54,7 +54,7 @@ def matched_interneurons(
                     units = of_layer.get(layer, after[layer])
                     shapes[layer] = tuple(units.shape[1:])
                     columns = signals[signal][stretch.rows]
-                    values = units.reshape(n, -1).cpu().numpy()
+                    values = units.reshape(n, -1).float().cpu().numpy()  # numpy has no bfloat16
                     if (layer, signal) not in gathered:
                         sizes = values.shape[1], columns.shape[1]
                         gathered[layer, signal] = (CrossCovariance(*sizes), CrossCovariance(*sizes))

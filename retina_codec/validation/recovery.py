@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from retina_codec._common.checks import require_at_least
+from retina_codec._common.checks import require_at_least, require_choice
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import whole_history
 from retina_codec.attribution import methods
@@ -182,6 +182,9 @@ def benchmark_recovery(
         require_cells(name, one, cells, where)
         with naming(f"model {name!r} on {where}"):
             one.samples(movie)
+    if isinstance(layers, Mapping):
+        for name in layers:
+            require_choice(name, list(models), "layers: a model")
     chosen = {name: _layers_of(name, one, layers) for name, one in models.items()}
     history = max(one.history for one in (known, *models.values()))
     halves = Halves.of(movie, history, where)

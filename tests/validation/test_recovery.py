@@ -336,6 +336,40 @@ def test_a_network_that_gives_nothing_is_no_error(truth, specification, untraine
     assert result["similarity"]["cka"].isnull().all()
 
 
+def test_a_dense_layer_and_a_shorter_history_do(truth, specification, untrained):
+    torch.manual_seed(0)
+    model = rc.models.LN(SHAPE, history=20, bin_width=0.01, cells=untrained.outputs.tolist())
+    model.network.filter.weight.data.normal_(0, 0.05)
+    both = {"ln": model, "cnn": untrained}
+    result = rc.benchmark_recovery(
+        both, truth, circuit=specification, layers={"cnn": "dense"}, progress=False
+    )
+    node = truth["test"].to_dataset()
+    rate = model.predict(node["stimulus"])
+    true = node["true_rate"].values[whole_history(node["stimulus"], 20)]
+    for cell in (0, 4):
+        expected = corr(rate.values[:, cell], true[:, cell])
+        assert float(result["prediction"]["r"][0, cell]) == pytest.approx(expected, abs=1e-5)
+    data = result["contributions"].to_dataset().sel(model="ln", removed="nothing")
+    known = data["r"].notnull()
+    assert known.sel(features="contribution").any("true_channel").all()
+    assert set(data["best_layer"].values[known]) == {"filter"}
+    assert result["interneurons"]["r"].sel(model="ln").notnull().any()
+    layers = result["similarity"]["layer_cka"].sel(removed="nothing", parts="net")
+    assert layers.sel(model="ln", layer="filter").notnull().all()
+    assert layers.sel(model="ln", layer="dense").isnull().all()
+    # One unit for each cell, at no place, whose contribution is the change of the rate.
+    dense = (
+        result["contributions"].to_dataset().sel(model="cnn", removed="nothing", cell="on_off_1")
+    )
+    known = dense["r"].sel(features="single_unit").notnull()
+    assert known.any()
+    for kind in ("contribution", "single_unit"):
+        found = dense.sel(features=kind).isel(true_channel=np.flatnonzero(known))
+        assert set(found["best_channel"].values) == {"1"}
+        assert found["best_y"].isnull().all()
+
+
 def test_a_lazy_movie_and_the_file_give_the_same(truth, found, specification, untrained, tmp_path):
     node = truth["test"].to_dataset()
     movie = node["stimulus"]
@@ -489,6 +523,8 @@ class TestErrors:
         )
         self.refuse(ValueError, "bins of 0.01 s", slow, **given)
         self.refuse(ValueError, "layers of model 'model'.*rely1", untrained, layers="rely1",
+                    **given)  # fmt: skip
+        self.refuse(ValueError, "layers: a model='cnn'.*model", untrained, layers={"cnn": "relu1"},
                     **given)  # fmt: skip
         self.refuse(ValueError, "layers of model 'model': none", untrained, layers=[], **given)
 
