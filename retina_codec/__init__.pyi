@@ -11,6 +11,7 @@ from . import (
     reporting,
     simulation,
     stimuli,
+    validation,
 )
 from ._common.files import open_tree, save_tree
 from ._common.time import time_coordinate
@@ -37,6 +38,7 @@ from .recordings import (
 from .reporting import report
 from .simulation import simulate_retina
 from .stimuli import stimulus_features
+from .validation import benchmark_recovery
 
 __version__: str
 
@@ -45,6 +47,7 @@ __all__ = [
     "Modes",
     "analysis",
     "attribution",
+    "benchmark_recovery",
     "catalogue",
     "check_alignment",
     "classifiers",
@@ -81,4 +84,5 @@ __all__ = [
     "targets",
     "time_coordinate",
     "train",
+    "validation",
 ]

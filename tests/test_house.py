@@ -20,6 +20,7 @@ ROOMS = [
     "modes",
     "interneurons",
     "analysis",
+    "validation",
     "plot",
     "reporting",
     "jobs",

@@ -13,11 +13,13 @@ from retina_codec.plot.kernels import filters
 from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
+from retina_codec.plot.recovered import burst, recovery
 from retina_codec.plot.responses import prediction
 from retina_codec.plot.timeline import mode_timeline
 
 __all__ = [
     "alignment",
+    "burst",
     "contribution",
     "dictionary",
     "epoch_selectivity",
@@ -28,6 +30,7 @@ __all__ = [
     "mode_timeline",
     "movie_frames",
     "prediction",
+    "recovery",
     "reliability",
     "scores",
     "training",

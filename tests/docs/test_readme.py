@@ -108,7 +108,7 @@ def test_every_public_name_is_in_the_list_of_names():
     )
     inside = [
         f"{room}.{name}"
-        for room in (*rooms, "interneurons", "reporting")
+        for room in (*rooms, "interneurons", "reporting", "validation")
         for name in getattr(rc, room).__all__
     ]
     absent = [name for name in inside if not {name, name.split(".")[1]} & listed]
