@@ -14,7 +14,7 @@ from retina_codec.attribution import contributions, methods
 from retina_codec.attribution.methods import Method
 from retina_codec.attribution.targets import Output
 from retina_codec.models.model import RetinaModel
-from retina_codec.validation.recovery import CUTS, STEPS
+from retina_codec.validation.true_contributions import CUTS, STEPS
 from retina_codec.validation.truth import CircuitLike, models_of, node_of, true_circuit
 
 

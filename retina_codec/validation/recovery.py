@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,10 @@ from retina_codec._common.time import whole_history
 from retina_codec.attribution import methods
 from retina_codec.attribution.methods import Method
 from retina_codec.models.model import RetinaModel
-from retina_codec.validation.features import Summed, summed
 from retina_codec.validation.halves import Halves
 from retina_codec.validation.hidden_units import SIGNALS, matched_interneurons
-from retina_codec.validation.matching import without_rates
-from retina_codec.validation.moments import Covariance
 from retina_codec.validation.of_model import ModelMoments, compared
+from retina_codec.validation.true_contributions import CUTS, STEPS, true_features
 from retina_codec.validation.truth import (
     CircuitLike,
     models_of,
@@ -29,25 +26,6 @@ from retina_codec.validation.truth import (
     require_cells,
     true_circuit,
 )
-
-CUTS = ("bipolar", "ganglion_input")
-STEPS = 8
-# A smaller share of variance is no contribution, whatever the caller says.
-TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The true contributions, and which of them there is something to recover of.
-
-    `share` and `left` are (cell, true_channel), `left_of_cut` (cut, cell).
-    """
-
-    summed: Summed
-    share: np.ndarray
-    left: np.ndarray
-    left_of_cut: np.ndarray
-    coords: dict[str, Any]
 
 
 def benchmark_recovery(
@@ -191,8 +169,8 @@ def benchmark_recovery(
     heard = None if noise is None else _heard(simulation, noise, models)
 
     true_rate = shown["true_rate"].transpose("time", "cell").values[halves.frames]
-    truth = _truth(known, halves, shown, true_rate, cells, method, progress)
-    features = truth.share >= max(least_share, TINY), truth.left >= least_left
+    truth = true_features(known, halves, shown, true_rate, cells, method, progress)
+    features = truth.features(least_share, least_left)
     found: dict[str, list[xr.Dataset]] = {}
     for name, one in models.items():
         parts = {"prediction": _prediction(one, shown, cells)}
@@ -262,43 +240,6 @@ def _layers_of(
     if not names:
         raise ValueError(f"layers of model {name!r}: none; choose from {', '.join(model.layers)}")
     return names
-
-
-def _truth(
-    circuit: RetinaModel,
-    halves: Halves,
-    node: xr.Dataset,
-    true_rate: np.ndarray,
-    cells: list[str],
-    method: Method,
-    progress: bool,
-) -> Truth:
-    found = summed(circuit, halves, cells, CUTS, method, "the circuit", progress)
-    columns = Covariance((len(cells), 1 + sum(map(len, found.channels.values()))))
-    columns.add(np.concatenate([true_rate[..., None], found.net()], axis=-1))
-    whole = columns.matrix()
-    rest = np.stack([without_rates(one, one, [0]) for one in whole])
-    variance, remaining = (np.einsum("cpp->cp", matrix)[:, 1:] for matrix in (whole, rest))
-    cut = np.repeat(list(found.channels), [len(names) for names in found.channels.values()])
-    of_cut = np.stack([variance[:, cut == name].sum(1) for name in CUTS])
-    left_of_cut = np.stack([remaining[:, cut == name].sum(1) for name in CUTS])
-    total = np.where(cut == CUTS[0], of_cut[0][:, None], of_cut[1][:, None])
-    coords: dict[str, Any] = {
-        str(name): coord.variable for name, coord in node.coords.items() if coord.dims == ("cell",)
-    }
-    return Truth(
-        found,
-        _ratio(variance, total),
-        _ratio(remaining, variance),
-        _ratio(left_of_cut, of_cut),
-        coords,
-    )
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Divide; 0 where there is nothing."""
-    found: np.ndarray = np.where(whole > 0, part, 0.0) / np.where(whole > 0, whole, 1.0)
-    return found
 
 
 def _prediction(model: RetinaModel, node: xr.Dataset, cells: list[str]) -> xr.Dataset:
