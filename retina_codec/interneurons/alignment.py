@@ -80,9 +80,7 @@ def resample_potential(potential: xr.DataArray, stimulus: xr.DataArray) -> xr.Da
         dims=("time", "interneuron"),
         coords={
             **{str(name): c for name, c in stimulus.coords.items() if c.dims == ("time",)},
-            **{
-                str(name): c for name, c in potential.coords.items() if c.dims == ("interneuron",)
-            },
+            **{str(name): c for name, c in potential.coords.items() if c.dims == ("interneuron",)},
         },
         name=potential.name,
         attrs={**potential.attrs, **provenance(function="resample_potential")},

@@ -89,7 +89,7 @@ def over_cells(comparison: xr.Dataset | xr.DataTree, *, by: str | None = None) -
     table = np.full((5, len(scores), len(against), len(kinds)), np.nan)
     for i, score in enumerate(scores):
         value, null, control = SCORES[score]
-        for j, name in enumerate(against):
+        for j in range(len(against)):
             other = data[null] if j == 0 else data[control].isel(control=j - 1)
             for k, kind in enumerate(kinds):
                 of_kind = np.array([kind in (ALL, one) for one in types or [ALL] * len(counted)])
@@ -122,7 +122,7 @@ def _types(data: xr.Dataset, by: str | None) -> list[str]:
 
 
 def _tested(value: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
-    """Number of cells, medians of both and of the difference, and p."""
+    """Give the number of cells, medians of both and of the difference, and p."""
     known = np.isfinite(value) & np.isfinite(other)
     value, other = value[known], other[known]
     if not known.any():

@@ -15,12 +15,12 @@ Stretch = tuple[int, int]
 class Fold:
     """Where a unit is chosen and where it is scored, each stretch with its weight.
 
-    `half` is the half of all stimuli on which it is chosen, if it is one.
+    `half` is the half of all stimuli on which it is chosen; -1 if it is not one.
     """
 
     choose: Mapping[Stretch, float]
     score: Mapping[Stretch, float]
-    half: int | None = None
+    half: int = -1
 
 
 def folds_of(lengths: Sequence[int]) -> dict[str | int | tuple[str, int], list[Fold]]:
@@ -38,7 +38,7 @@ def folds_of(lengths: Sequence[int]) -> dict[str | int | tuple[str, int], list[F
 
     def both_ways(wanted: Sequence[int], *, shared: bool) -> list[Fold]:
         return [
-            Fold(across(wanted, half), across(wanted, 1 - half), half if shared else None)
+            Fold(across(wanted, half), across(wanted, 1 - half), half if shared else -1)
             for half in (0, 1)
         ]
 

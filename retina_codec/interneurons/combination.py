@@ -83,10 +83,7 @@ class Centred:
         strength, directions = np.linalg.eigh(self.xx / np.outer(scale, scale))
         aligned = directions.T @ (self.xy / scale[:, None])
         found = np.stack(
-            [
-                directions @ (aligned / (np.maximum(strength, 0) + a)[:, None])
-                for a in ALPHAS
-            ]
+            [directions @ (aligned / (np.maximum(strength, 0) + a)[:, None]) for a in ALPHAS]
         )
         return found / scale[:, None]
 

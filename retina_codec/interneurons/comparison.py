@@ -174,18 +174,20 @@ def compare_interneurons(
     >>> tree["layers/filter"]["correlation"].dims
     ('interneuron', 'channel', 'y', 'x')
     """
-    options = {
-        "layers": layers,
-        "max_lag": max_lag,
-        "min_lag": min_lag,
-        "centres": centres,
-        "n_shifts": n_shifts,
-        "seed": seed,
-        "batch_size": batch_size,
-        "memory_budget": memory_budget,
-        "progress": progress,
-    }
-    question = Question(model, stimulus, potential, **options)
+    question = Question(
+        model,
+        stimulus,
+        potential,
+        layers=layers,
+        max_lag=max_lag,
+        min_lag=min_lag,
+        centres=centres,
+        n_shifts=n_shifts,
+        seed=seed,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        progress=progress,
+    )
     scores = control_scores(question, controls)
     return question.answer(model, scores, "model")
 

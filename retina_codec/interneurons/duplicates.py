@@ -22,7 +22,7 @@ def duplicates_of(parts: Sequence[Part], lag: int, names: np.ndarray) -> np.ndar
     for part in parts:
         signals = part.signals.lagged[:, lag]
         alike &= signals.T @ signals / len(signals) > ALIKE
-    found = []
+    found: list[str] = []
     for i in range(len(names)):
         earlier = [j for j in np.flatnonzero(alike[i, :i]) if found[j] == ""]
         found.append(str(names[earlier[0]]) if earlier else "")

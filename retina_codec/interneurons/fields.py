@@ -98,7 +98,8 @@ def receptive_fields(
     total: np.ndarray | float = 0.0
     with frozen(model.network):
         units = Units(model, names, parts[0].samples) if names else None
-        numbers = np.array([_number(units, table.isel(interneuron=i), unit) for i in range(n_signals)])
+        rows = [table.isel(interneuron=i) for i in range(n_signals)]
+        numbers = np.array([_number(units, row, unit) for row in rows])
         known = numbers >= 0
         wanted = np.unique(numbers[known])
         column = np.searchsorted(wanted, numbers[known])

@@ -143,9 +143,7 @@ def _of_recording(recording: Any, variable: Any) -> dict[str, tuple[Any, Any]]:
     nodes: dict[str, Any] = (
         {name: child.to_dataset() for name, child in recording.children.items()}
         if isinstance(recording, xr.DataTree) and recording.children
-        else {
-            ONLY: recording.to_dataset() if isinstance(recording, xr.DataTree) else recording
-        }
+        else {ONLY: recording.to_dataset() if isinstance(recording, xr.DataTree) else recording}
     )
     held = {
         str(name): (node["stimulus"], node[variable])

@@ -28,7 +28,7 @@ def source_of(source: Any, potential: xr.DataArray) -> str:
         If `source` is unknown, or coordinates are asked for and there are none.
     """
     require_choice(source, SOURCES, "centres")
-    held = place_coords(potential) is not None
+    held = place_coords(potential)
     if source == "auto":
         return "coordinates" if held else "sta"
     if source == "coordinates" and not held:
@@ -39,13 +39,13 @@ def source_of(source: Any, potential: xr.DataArray) -> str:
     return str(source)
 
 
-def place_coords(potential: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray] | None:
-    """Coordinates y and x of the interneurons, if both are there."""
+def place_coords(potential: xr.DataArray) -> list[xr.DataArray]:
+    """Coordinates y and x of the interneurons, if both are there; else none."""
     for names in PLACE_NAMES:
         found = [potential.coords[name] for name in names if name in potential.coords]
         if len(found) == 2 and all(coord.dims == ("interneuron",) for coord in found):
-            return found[0], found[1]
-    return None
+            return found
+    return []
 
 
 def given_centres(pair: Pair) -> np.ndarray:
@@ -57,7 +57,6 @@ def given_centres(pair: Pair) -> np.ndarray:
         If they are in other units than the movie's.
     """
     coords = place_coords(pair.potential)
-    assert coords is not None
     for axis, coord in zip("yx", coords, strict=True):
         units = coord.attrs.get("units")
         known = pair.stimulus[axis].attrs.get("units") if axis in pair.stimulus.coords else None
@@ -146,7 +145,7 @@ def half_centres(
     whole : ndarray
         (interneuron, 2).
     """
-    total = None
+    weighted: list[np.ndarray] = []
     for part in parts:
         shape = part.stimulus.transpose("time", ..., "y", "x").shape[1:]
         n_signals = part.signals.shape[2]
@@ -159,9 +158,8 @@ def half_centres(
                     signals = part.signals.lagged[row[inside], lag]
                     sums[number].add(signals, used[inside], frames)
             seen()
-        found = part.n * np.stack([each.covariance() for each in sums])
-        total = found if total is None else total + found
-    assert total is not None
+        weighted.append(part.n * np.stack([each.covariance() for each in sums]))
+    total = np.sum(weighted, axis=0)
     stimulus = parts[0].stimulus
     axes = [stimulus[a].values.astype(np.float64) if a in stimulus.coords else None for a in "yx"]
     halves = np.stack([[centre_of(field, axes) for field in half] for half in total])

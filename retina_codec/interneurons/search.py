@@ -151,7 +151,6 @@ class _Search:
                 for shift in range(self._shape[0]):
                     best.offer(*_by_fold(fold, r, np.s_[:, shift]), numbers, shift, slice(None))
         for fold, best in zip(self._folds["together"], self._matched_best, strict=True):
-            assert fold.half is not None
             for signal, wanted in enumerate(self._matched[fold.half]):
                 inside = wanted[(wanted >= chunk.start) & (wanted < chunk.stop)]
                 at = np.s_[inside - chunk.start, :, :, signal]
@@ -238,5 +237,5 @@ def together(found: Found) -> np.ndarray:
 
 
 def gap(model: Model, settings: Settings) -> int:
-    """Samples between the halves."""
+    """Count the samples between the halves."""
     return gap_of(model, settings.lags)

@@ -73,7 +73,7 @@ def compare_models(
         for name, model in models.items()
     }
     tables = [tree.to_dataset().drop_attrs(deep=False) for tree in trees.values()]
-    shared = set(tables[0].data_vars) & {name for name in scores.data_vars}
+    shared = set(tables[0].data_vars) & set(scores.data_vars)
     root = xr.concat(
         [table.drop_vars(shared) for table in tables], xr.Variable("model", list(trees))
     ).merge(tables[0][list(shared)])

@@ -50,7 +50,7 @@ class Units:
         return slice(int(self.edges[place]), int(self.edges[place + 1]))
 
     def run(self, inputs: Tensor, n: int) -> dict[str, Tensor]:
-        """Outputs of the layers for `n` samples, in one forward pass."""
+        """Give the outputs of the layers for `n` samples, in one forward pass."""
         with torch.no_grad(), captured(self._modules) as caught:
             self._network(inputs)
         return {name: _activation(caught, name, n) for name in self.names}
@@ -82,7 +82,7 @@ class Units:
         return found
 
     def number_of(self, layer: str, labels: Mapping[str, Any]) -> int:
-        """Number of the unit of a layer with these labels `channel`, `y` and `x`."""
+        """Give the number of the unit of a layer with these labels `channel`, `y` and `x`."""
         shape, coords = self.shapes[layer], self.coords[layer]
         index = []
         for axis in UNIT_DIMS[: len(shape)]:
