@@ -1,5 +1,7 @@
 """Recorded interneurons against model units: planted units, noise, and a slow literal twin."""
 
+import tracemalloc
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -187,6 +189,21 @@ def test_numbers_do_not_depend_on_the_memory(model, movie, activation, share):
     parts = compare(model, movie, potential, memory_budget=budget, **options)
     for node in ("/", "/layers/0", "/layers/1"):
         xr.testing.assert_allclose(whole[node].to_dataset(), parts[node].to_dataset(), atol=1e-6)
+
+
+def test_what_is_held_is_bounded(model, movie):
+    """98 units, 40 interneurons and 1 + 99 shifts would take 9.4 MB."""
+
+    def peak(budget):
+        tracemalloc.start()
+        options = {"n_shifts": 99, "batch_size": 16, "centres": "none", "memory_budget": budget}
+        compare(model, movie.isel(time=slice(0, 600)), potential, **options)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    potential = noise(movie, 40)
+    assert peak(2e6) < 6e6 < 9e6 < peak(1e9)
 
 
 def test_units_that_never_change_are_not_chosen(model, movie):
