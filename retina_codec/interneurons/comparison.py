@@ -303,10 +303,11 @@ memory_budget, progress
         }
         tree = {"/": root, "/over_cells": over_cells(root)}
         if len(self.pairs) > 1:
-            tree["/stimuli"] = _by_stimulus(found, self.stimuli, self.lag.values)
-        interneuron = first["interneuron"].variable
+            each = _by_stimulus(found, self.stimuli, self.lag.values)
+            tree["/stimuli"] = each.assign_coords(own)
         for name in names:
-            tree[f"/layers/{name}"] = self._layer(found, name, interneuron)
+            layer = self._layer(found, name, first["interneuron"].variable)
+            tree[f"/layers/{name}"] = layer.assign_coords(own)
         return xr.DataTree.from_dict(tree)
 
     def _layer(self, found: Found, name: str, interneuron: xr.Variable) -> xr.Dataset:

@@ -197,7 +197,7 @@ def test_what_is_held_is_bounded(model, movie):
     def peak(budget):
         tracemalloc.start()
         options = {"n_shifts": 99, "batch_size": 16, "centres": "none", "memory_budget": budget}
-        compare(model, movie.isel(time=slice(0, 600)), potential, **options)
+        compare(model, movie.isel(time=slice(0, 750)), potential, **options)
         held = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return held

