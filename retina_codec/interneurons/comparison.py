@@ -307,7 +307,9 @@ memory_budget, progress
             tree["/stimuli"] = each.assign_coords(own)
         for name in names:
             layer = self._layer(found, name, first["interneuron"].variable)
-            tree[f"/layers/{name}"] = layer.assign_coords(own)
+            # Where the cells are, y and x, is not where the units are.
+            free = {label: c for label, c in own.items() if label not in layer.dims}
+            tree[f"/layers/{name}"] = layer.assign_coords(free)
         return xr.DataTree.from_dict(tree)
 
     def _layer(self, found: Found, name: str, interneuron: xr.Variable) -> xr.Dataset:

@@ -231,7 +231,11 @@ def _labelled(
         {
             "lag": lag,
             **{axis: movie[axis].variable for axis in places if axis in movie.coords},
-            **{name: c.variable for name, c in table.coords.items() if c.dims == (DIM,)},
+            **{
+                name: c.variable
+                for name, c in table.coords.items()
+                if c.dims == (DIM,) and name not in places
+            },
             **{f"unit_{a}": table[f"{unit}_{a}"].variable for a in ("layer", "channel", "y", "x")},
         },
         attrs={

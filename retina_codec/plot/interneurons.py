@@ -169,7 +169,8 @@ def interneuron_map(
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     known = np.abs(values.values[np.isfinite(values.values)])
     limit = float(known.max()) if known.size and known.max() > 0 else 1.0
-    row = _one(comparison.to_dataset(), interneuron, "comparison")
+    root = comparison.to_dataset()
+    row = _one(root, interneuron, "comparison") if "interneuron" in root.dims else root
     y, x = (values[axis].values.astype(float) for axis in "yx")
     extent = (*_ends(x), *_ends(y)[::-1])
     for ax, name, plane in zip(axes, values["channel"].values, values.values, strict=False):

@@ -173,7 +173,12 @@ def white():
     potential = xr.DataArray(
         trace,
         dims=("time", "interneuron"),
-        coords={"time": movie["time"], "interneuron": ["on", "off"]},
+        coords={
+            "time": movie["time"],
+            "interneuron": ["on", "off"],
+            "y": ("interneuron", [3.0, 5.0]),  # where the cells are: not the movie's y
+            "x": ("interneuron", [4.0, 2.0]),
+        },
     )
     return model, movie, potential, space.numpy(), courses.numpy()
 
