@@ -220,7 +220,7 @@ memory_budget, progress
         memory_budget: float = MEMORY_BUDGET,
         progress: bool = True,
     ) -> None:
-        _require_movie_model(model, "model")
+        require_movie_model(model, "model")
         self.pairs: list[Pair] = pairs_of(stimulus, potential)
         require_count(n_shifts, 1, "n_shifts")
         require_count(batch_size, 1, "batch_size")
@@ -263,7 +263,7 @@ memory_budget, progress
 
     def scores(self, model: Model, argument: str) -> xr.Dataset:
         """Scores of a control: ``best_r``, ``matched_r`` and ``combined_r``, without a null."""
-        _require_movie_model(model, argument)
+        require_movie_model(model, argument)
         layers = self._layers
         if layers is not None:
             wanted = [layers] if isinstance(layers, str) else layers
@@ -280,7 +280,7 @@ memory_budget, progress
 
     def answer(self, model: Model, controls: xr.Dataset, argument: str) -> xr.DataTree:
         """Compare one model, with the scores of controls beside."""
-        _require_movie_model(model, argument)
+        require_movie_model(model, argument)
         names = _layer_names(model, self._layers)
         settings = self._settings
         found = search(model, self.pairs, names, settings)
@@ -367,7 +367,7 @@ def control_scores(question: Question, controls: Mapping[str, Model] | None) -> 
     if not controls:
         return xr.Dataset()
     for name, model in controls.items():
-        _require_movie_model(model, f"controls[{name!r}]")
+        require_movie_model(model, f"controls[{name!r}]")
     each = [question.scores(model, f"controls[{name!r}]") for name, model in controls.items()]
     names = xr.Variable("control", [str(name) for name in controls])
     fingerprints = xr.Variable("control", [model.fingerprint for model in controls.values()])
@@ -375,9 +375,14 @@ def control_scores(question: Question, controls: Mapping[str, Model] | None) -> 
     return joined.assign_coords(control_fingerprint=fingerprints)
 
 
-def _require_movie_model(model: Any, argument: str) -> None:
+def require_movie_model(model: Any, argument: str) -> None:
+    """Raise TypeError or ValueError unless it is a model of movies."""
     if not isinstance(model, Model):
-        raise TypeError(f"{argument} is a {type(model).__name__}; expected a retina_codec.Model")
+        several = isinstance(model, Mapping)
+        raise TypeError(
+            f"{argument} is a {type(model).__name__}; expected a retina_codec.Model"
+            f"{': for several, retina_codec.interneurons.compare_models' if several else ''}"
+        )
     if model.sample_dim != "time":
         raise ValueError(
             f"{argument} has samples along {model.sample_dim!r}; expected a model of movies, along "

@@ -9,7 +9,7 @@ import xarray as xr
 
 from retina_codec._common.provenance import provenance
 from retina_codec.interneurons.cells import over_cells
-from retina_codec.interneurons.comparison import Question, control_scores
+from retina_codec.interneurons.comparison import Question, control_scores, require_movie_model
 from retina_codec.models.model import Model
 
 
@@ -66,6 +66,8 @@ def compare_models(
         )
     if not models:
         raise ValueError("models is empty; give at least one model by its name")
+    for name, model in models.items():
+        require_movie_model(model, f"models[{name!r}]")
     question = Question(next(iter(models.values())), stimulus, potential, **options)
     scores = control_scores(question, controls)
     trees = {

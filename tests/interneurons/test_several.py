@@ -311,6 +311,8 @@ def test_several_models_in_one_table(two):
         compare_models({}, parts, potential)
     with pytest.raises(TypeError, match=r"models\['b'\] is a int"):
         compare_models({"a": model, "b": 3}, parts, potential, **options)
+    with pytest.raises(TypeError, match=r"model is a dict; .* for several, .*compare_models"):
+        compare(models, parts, potential)
 
 
 class TestResampling:
