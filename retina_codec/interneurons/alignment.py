@@ -7,17 +7,90 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from retina_codec._common.checks import require_finite
-from retina_codec._common.time import whole_history
+from retina_codec._common.checks import require_dims, require_finite
+from retina_codec._common.provenance import provenance
+from retina_codec._common.time import bin_width_of, require_time_forward, whole_history
 
 # Fewer samples in a half give no correlation worth the name.
 FEWEST = 3
 
 
+def resample_potential(potential: xr.DataArray, stimulus: xr.DataArray) -> xr.DataArray:
+    """Mean of a potential, sampled finely, in each bin of a stimulus.
+
+    Parameters
+    ----------
+    potential : xarray.DataArray
+        (time, interneuron), `time` in seconds on the stimulus's axis (0 is the same moment),
+        ascending. It may be sampled at any rate above one sample a bin.
+    stimulus : xarray.DataArray
+        Its `time` is the onset of each bin, in seconds.
+
+    Returns
+    -------
+    xarray.DataArray
+        (time, interneuron), at the stimulus's times, in the potential's units.
+
+    Raises
+    ------
+    TypeError
+        If one is not a DataArray.
+    ValueError
+        If a time is missing or goes back, or a bin has no sample.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import retina_codec as rc
+    >>> movie = rc.stimuli.white_noise(n_frames=3, seed=0)
+    >>> fine = xr.DataArray(
+    ...     np.arange(30.0)[:, None], dims=("time", "interneuron"),
+    ...     coords={"time": 0.0005 + 0.001 * np.arange(30)},
+    ... )
+    >>> rc.interneurons.resample_potential(fine, movie).values[:, 0].tolist()
+    [4.5, 14.5, 24.5]
+    """
+    potential = require_dims(potential, ("time", "interneuron"), "potential")
+    if "time" not in potential.coords:
+        raise ValueError(
+            "potential has no coordinate 'time'; give it the seconds at which it was sampled with "
+            ".assign_coords(time=...)"
+        )
+    require_time_forward(potential, "potential")
+    require_finite(potential, "potential")
+    width = bin_width_of(stimulus, "stimulus")
+    onsets = stimulus["time"].values
+    # An onset is a sum of many widths: a sample at the very edge belongs to the bin it opens.
+    hair = 1e-6 * width
+    first, last = np.searchsorted(
+        potential["time"].values, np.stack([onsets - hair, onsets + width - hair])
+    )
+    empty = last == first
+    if empty.any():
+        raise ValueError(
+            f"potential has no sample in {int(empty.sum())} of the stimulus's {len(onsets)} bins, "
+            f"the first at {float(onsets[empty][0]):g} s; give the stretch of the stimulus that "
+            "was recorded with .sel(time=slice(start, stop)), or interpolate the potential before"
+        )
+    values = potential.values.astype(np.float64)
+    mean = values.mean(0)
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values - mean, axis=0)])
+    return xr.DataArray(
+        (sums[last] - sums[first]) / (last - first)[:, None] + mean,
+        dims=("time", "interneuron"),
+        coords={
+            **{str(name): c for name, c in stimulus.coords.items() if c.dims == ("time",)},
+            **{str(name): c for name, c in potential.coords.items() if c.dims == ("interneuron",)},
+        },
+        name=potential.name,
+        attrs={**potential.attrs, **provenance(function="resample_potential")},
+    )
+
+
 def lagged_potential(
-    potential: xr.DataArray, samples: Mapping[str, xr.DataArray], n_lags: int
+    potential: xr.DataArray, samples: Mapping[str, xr.DataArray], lags: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the potential at each of the model's samples and at the bins before.
+    """Find the potential at each of the model's samples and at the bins around it.
 
     Parameters
     ----------
@@ -25,8 +98,8 @@ def lagged_potential(
         (time, interneuron).
     samples : mapping of str to DataArray
         Coordinates of the model's samples: `time`, and `block` if there are several.
-    n_lags : int
-        Bins: 1 is the sample's own.
+    lags : ndarray of int
+        Bins by which the potential is before the sample, ascending; negative: after.
 
     Returns
     -------
@@ -56,14 +129,20 @@ def lagged_potential(
     if absent.any():
         raise ValueError(
             f"potential has no value at {int(absent.sum())} of the model's {len(times)} times, the "
-            f"first {float(times[absent][0])!r} s; it must be on the stimulus's clock: resample it "
-            "to the stimulus's bins and copy its 'time'"
+            f"first {float(times[absent][0])!r} s; it must be on the stimulus's clock: take means "
+            "in the stimulus's bins with "
+            "retina_codec.interneurons.resample_potential(potential, stimulus)"
         )
     aligned = potential.isel(time=place)
     require_finite(aligned, "potential")
-    rows = whole_history(xr.Dataset(coords=samples), n_lags)
+    labelled = xr.Dataset(coords=samples)
+    ahead = max(0, -int(lags[0]))
+    rows = np.intersect1d(
+        whole_history(labelled, 1 + max(0, int(lags[-1]))),
+        whole_history(labelled, 1 + ahead) - ahead,
+    )
     values = aligned.values.astype(np.float64)
-    return rows, values[rows[:, None] - np.arange(n_lags)]
+    return rows, values[rows[:, None] - lags]
 
 
 def separate_halves(lagged: np.ndarray, gap: int, interneurons: np.ndarray) -> tuple[slice, slice]:

@@ -1,157 +1,139 @@
-"""The best unit of each interneuron: chosen on one half of a recording, scored on the other."""
+"""The best unit of each interneuron: chosen on some stretches of a recording, scored on others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 
-from retina_codec.interneurons.moments import Moments
-from retina_codec.interneurons.shifts import ShiftedSignals
+# A stretch: number of the stimulus, and of its half.
+Stretch = tuple[int, int]
 
 
-class LayerMoments:
-    """Moments of one layer: the whole recording unshifted, and each half with all shifts.
+@dataclass(frozen=True)
+class Fold:
+    """Where a unit is chosen and where it is scored, each stretch with its weight.
+
+    `half` is the half of all stimuli on which it is chosen; -1 if it is not one.
+    """
+
+    choose: Mapping[Stretch, float]
+    score: Mapping[Stretch, float]
+    half: int = -1
+
+
+def folds_of(lengths: Sequence[int]) -> dict[str | int | tuple[str, int], list[Fold]]:
+    """Folds by what they answer: all stimuli together, each by its number, and from it to others.
 
     Parameters
     ----------
-    shape : tuple of int
-        (sample, channel[, y, x]) of the layer's output.
-    signals : ShiftedSignals
-        What its units are correlated with.
+    lengths : sequence of int
+        Rows of each stimulus: the weights of its correlations.
+    """
+    stimuli = range(len(lengths))
+
+    def across(wanted: Sequence[int], half: int) -> dict[Stretch, float]:
+        return {(k, half): float(lengths[k]) for k in wanted}
+
+    def both_ways(wanted: Sequence[int], *, shared: bool) -> list[Fold]:
+        return [
+            Fold(across(wanted, half), across(wanted, 1 - half), half if shared else -1)
+            for half in (0, 1)
+        ]
+
+    folds: dict[str | int | tuple[str, int], list[Fold]] = {
+        "together": both_ways(stimuli, shared=True)
+    }
+    if len(lengths) > 1:
+        for k in stimuli:
+            folds[k] = both_ways([k], shared=False)
+            others = [other for other in stimuli if other != k]
+            folds["others", k] = [
+                Fold(
+                    {**across([k], 0), **across([k], 1)},
+                    {**across(others, 0), **across(others, 1)},
+                )
+            ]
+    return folds
+
+
+def pooled(found: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Weighted mean of correlations; a unit that is constant in a stretch counts 0 there.
+
+    NaN where it is constant in all.
+    """
+    if len(found) == 1:
+        return found[0]
+    total = np.zeros_like(found[0])
+    known = np.zeros(found[0].shape, dtype=bool)
+    for r, weight in zip(found, weights, strict=True):
+        finite = np.isfinite(r)
+        total += np.where(finite, r, 0) * np.float32(weight / sum(weights))
+        known |= finite
+    return np.where(known, total, np.nan)
+
+
+class RunningBest:
+    """The unit with the largest correlation so far, by shift and interneuron, and its score.
+
+    Parameters
+    ----------
+    n_shifts, n_signals : int
+        The unshifted recording included.
     """
 
-    def __init__(self, shape: tuple[int, ...], signals: ShiftedSignals) -> None:
-        self.shape = shape
-        self._signals = signals
-        n_units = int(np.prod(shape[1:]))
-        self._whole = Moments(n_units, signals.n_unshifted)
-        self._halves = tuple(Moments(n_units, signals.n_columns) for _ in range(2))
+    def __init__(self, n_shifts: int, n_signals: int) -> None:
+        self.chosen_r = np.full((n_shifts, n_signals), -np.inf)
+        self.score = np.full((n_shifts, n_signals), np.nan)
+        # Numbers of the unit and of the lag; -1: none so far.
+        self.unit = np.full((n_shifts, n_signals), -1)
+        self.lag = np.full((n_shifts, n_signals), -1)
 
-    def add(
-        self, units: np.ndarray, columns: np.ndarray, row: np.ndarray, halves: Sequence[slice]
+    def offer(
+        self,
+        chosen: np.ndarray,
+        scored: np.ndarray,
+        numbers: np.ndarray,
+        shift: int | slice,
+        signal: int | slice,
     ) -> None:
-        """Add `units` (row, unit) and signal `columns` (row, column) at the rows `row`."""
-        self._whole.add(units, columns[:, : self._signals.n_unshifted])
-        for moments, half in zip(self._halves, halves, strict=True):
-            inside = (row >= half.start) & (row < half.stop)
-            moments.add(units[inside], columns[inside])
-
-    def correlation(self) -> np.ndarray:
-        """Return the whole recording's (channel[, y, x], lag, interneuron); NaN if constant."""
-        signals = self._signals
-        return self._whole.correlation().reshape(*self.shape[1:], signals.n_lags, signals.n_signals)
-
-    def best(self, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Choose on the first half, for one shift (0: none).
-
-        Returns
-        -------
-        tuple of ndarray
-            Per interneuron: correlation in the first half (-inf if all units are constant in one
-            of the halves), in the second, and place in (unit, lag), flat.
-        """
-        columns = self._signals.columns(shift)
-        n = self._signals.n_signals
-        first, second = (half.correlation(columns).reshape(-1, n) for half in self._halves)
-        ranked = np.where(np.isfinite(first) & np.isfinite(second), first, -np.inf)
+        """Offer the units with `numbers`; correlations (unit, lag, shift or signal)."""
+        if len(numbers) == 0:
+            return
+        n_lags = chosen.shape[1]
+        flat = (len(numbers) * n_lags, -1)
+        chosen, scored = chosen.reshape(flat), scored.reshape(flat)
+        ranked = np.where(np.isfinite(chosen) & np.isfinite(scored), chosen, -np.inf)
         place = ranked.argmax(0)
-        chosen = place, np.arange(n)
-        return ranked[chosen], second[chosen], place
+        columns = np.arange(len(place))
+        found, score = ranked[place, columns], scored[place, columns]
+        better = found > self.chosen_r[shift, signal]
+        for held, value in (
+            (self.chosen_r, found),
+            (self.score, score),
+            (self.unit, numbers[place // n_lags]),
+            (self.lag, place % n_lags),
+        ):
+            held[shift, signal] = np.where(better, value, held[shift, signal])
 
 
-def best_units(
-    layers: Mapping[str, LayerMoments],
-    signals: ShiftedSignals,
-    coords: Mapping[str, Mapping[str, xr.DataArray]],
-    lags: np.ndarray,
-) -> xr.Dataset:
-    """Best unit of each interneuron over all layers, against recordings shifted in time.
+@dataclass(frozen=True)
+class Scored:
+    """Score (interneuron), its null (shift, interneuron), and the units chosen in each fold."""
 
-    Parameters
-    ----------
-    layers : mapping of str to LayerMoments
-        By layer.
-    signals : ShiftedSignals
-        The interneurons, unshifted and shifted.
-    coords : mapping of str to mapping of str to DataArray
-        By layer: coordinates of its unit dims.
-    lags : ndarray
-        In seconds.
+    r: np.ndarray
+    null: np.ndarray
+    unit: np.ndarray
 
-    Returns
-    -------
-    Dataset
-        Over `interneuron`, as `compare_interneurons` describes it.
-
-    Raises
-    ------
-    ValueError
-        If no unit changes in both halves.
-    """
-    names = list(layers)
-    layer, place, best_r = _best_of_layers(layers, 0)
-    null = np.stack([_best_of_layers(layers, 1 + i)[2] for i in range(signals.n_shifts)])
-    whole = [found.correlation().reshape(-1, signals.n_signals) for found in layers.values()]
-    unit, lag = np.divmod(place, signals.n_lags)
-    places = [
-        _unit_labels(coords[names[number]], layers[names[number]].shape[1:], index)
-        for number, index in zip(layer, unit, strict=True)
-    ]
-    r = {"units": "1"}
-    dim = "interneuron"
-    return xr.Dataset(
-        {
-            "best_layer": (dim, np.array(names)[layer]),
-            **{
-                f"best_{axis}": (dim, np.array([labels[axis] for labels in places]))
-                for axis in ("channel", "y", "x")
-            },
-            "best_lag": (dim, lags[lag], {"units": "s"}),
-            "best_r": (
-                dim,
-                best_r,
-                {**r, "long_name": "correlation in the second half, unit chosen on the first"},
-            ),
-            "uncorrected_r": (
-                dim,
-                np.fmax.reduce(np.concatenate(whole)),
-                {**r, "long_name": "largest correlation of any unit, whole recording"},
-            ),
-            "null_r": (
-                dim,
-                null.mean(0),
-                {**r, "long_name": "mean best_r with the recording shifted"},
-            ),
-            "p_value": (dim, (1 + (null >= best_r).sum(0)) / (1 + len(null)), r),
-        }
-    )
+    @property
+    def p_value(self) -> np.ndarray:
+        """Share of shifted recordings that score as high, the recording itself counted in."""
+        p = (1 + (self.null >= self.r).sum(0)) / (1 + len(self.null))
+        return np.where(np.isfinite(self.r), p, np.nan)
 
 
-def _best_of_layers(
-    layers: Mapping[str, LayerMoments], shift: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per interneuron: number of the layer, place in it, and correlation in the second half."""
-    first, second, place = (
-        np.stack(values) for values in zip(*(m.best(shift) for m in layers.values()), strict=True)
-    )
-    if not np.isfinite(first).any(0).all():
-        raise ValueError(
-            f"layers {', '.join(layers)}: no unit changes in both halves of the recording; choose "
-            "other layers, or a stimulus that drives them"
-        )
-    layer = first.argmax(0)
-    chosen = layer, np.arange(first.shape[1])
-    return layer, place[chosen], second[chosen]
-
-
-def _unit_labels(
-    coords: Mapping[str, xr.DataArray], shape: tuple[int, ...], unit: int
-) -> dict[str, Any]:
-    """Channel, y and x of a unit given its flat index; NaN for the places of a dense layer."""
-    labels: dict[str, Any] = {"y": np.nan, "x": np.nan}
-    for axis, index in zip(("channel", "y", "x"), np.unravel_index(unit, shape), strict=False):
-        labels[axis] = coords[axis].values[index].item()
-    return labels
+def scored(best: Sequence[RunningBest]) -> Scored:
+    """Mean over folds."""
+    score = np.mean([fold.score for fold in best], axis=0)
+    return Scored(score[0], score[1:], np.stack([fold.unit[0] for fold in best]))

@@ -41,13 +41,18 @@ class Moments:
         self._signals_squared += np.einsum("ts,ts->s", signals, signals)
         self._products += units.T @ signals
 
-    def correlation(self, chosen: slice = slice(None)) -> np.ndarray:
-        """Pearson correlation (unit, signal) with the `chosen` signals; NaN where constant."""
+    def correlation(self) -> np.ndarray:
+        """Pearson correlation (unit, signal) in single precision; NaN where one is constant."""
         mean = self._units / self.n
         unit_variance = self._units_squared / self.n - mean**2
         floor = (RESOLUTION * (np.abs(self._origin) + np.abs(mean))) ** 2
         unit_variance = np.where(unit_variance > floor, unit_variance, np.nan)
-        signal_mean = self._signals[chosen] / self.n
-        signal_variance = self._signals_squared[chosen] / self.n - signal_mean**2
-        covariance = self._products[:, chosen] / self.n - mean[:, None] * signal_mean
-        return covariance / np.sqrt(unit_variance)[:, None] / np.sqrt(signal_variance)
+        signal_mean = self._signals / self.n
+        signal_variance = self._signals_squared / self.n - signal_mean**2
+        found = np.empty(self._products.shape, dtype=np.float32)
+        # Some units at a time: the products are the largest array there is.
+        for part in np.array_split(np.arange(len(mean)), max(1, len(mean) // 64)):
+            covariance = self._products[part] / self.n - mean[part, None] * signal_mean
+            covariance /= np.sqrt(unit_variance[part])[:, None] * np.sqrt(signal_variance)
+            found[part] = covariance
+        return found

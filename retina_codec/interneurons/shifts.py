@@ -8,7 +8,7 @@ import numpy as np
 SHORTEST_SHIFT = 5.0
 
 
-def circular_shifts(n: int, bin_width: float, n_shifts: int, seed: int) -> np.ndarray:
+def circular_shifts(n: int, bin_width: float, n_shifts: int, seed: int | list[int]) -> np.ndarray:
     """Draw different circular shifts of a signal of `n` bins, in bins.
 
     Each moves the signal by at least 5 s, either way round.
@@ -18,6 +18,8 @@ def circular_shifts(n: int, bin_width: float, n_shifts: int, seed: int) -> np.nd
     ValueError
         If the signal is too short for as many.
     """
+    if n_shifts == 0:
+        return np.empty(0, dtype=np.int64)
     shortest = int(np.ceil(SHORTEST_SHIFT / bin_width))
     possible = np.arange(shortest, n - shortest + 1)
     if len(possible) < n_shifts:
@@ -30,7 +32,7 @@ def circular_shifts(n: int, bin_width: float, n_shifts: int, seed: int) -> np.nd
 
 
 class ShiftedSignals:
-    """Signals at several lags and, of each lag, circularly shifted copies: columns on demand.
+    """Signals at several lags and circularly shifted copies of each: columns on demand.
 
     Parameters
     ----------
@@ -42,18 +44,11 @@ class ShiftedSignals:
 
     def __init__(self, lagged: np.ndarray, shifts: np.ndarray) -> None:
         centred = lagged - lagged.mean(0)
-        self._lagged = centred / centred.std(0)
-        self.n_shifts = len(shifts)
-        self._shifts = np.r_[0, shifts]
-        self.n_lags, self.n_signals = lagged.shape[1:]
-        self.n_unshifted = self.n_lags * self.n_signals
-        self.n_columns = (1 + self.n_shifts) * self.n_unshifted
+        self.lagged = centred / centred.std(0)
+        self._shifts = np.r_[0, shifts].astype(np.int64)
+        # (shift, lag, signal), the first without a shift.
+        self.shape = (len(self._shifts), *lagged.shape[1:])
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        """Columns (row, shift lag signal), the unshifted ones first."""
-        sources = (rows[:, None] - self._shifts) % len(self._lagged)
-        return self._lagged[sources].reshape(len(rows), -1)
-
-    def columns(self, shift: int) -> slice:
-        """Columns of the shift with that number; 0 is no shift."""
-        return slice(shift * self.n_unshifted, (shift + 1) * self.n_unshifted)
+        """Signals (row, shift, lag, signal) at some of the times."""
+        return self.lagged[(rows[:, None] - self._shifts) % len(self.lagged)]

@@ -9,6 +9,7 @@ own ``layout="constrained"``. `style` holds what all pictures share.
 from retina_codec.plot.alignment import alignment
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
+from retina_codec.plot.interneurons import interneuron_fields, interneuron_map
 from retina_codec.plot.kernels import filters
 from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
@@ -24,6 +25,8 @@ __all__ = [
     "dictionary",
     "epoch_selectivity",
     "filters",
+    "interneuron_fields",
+    "interneuron_map",
     "interneuron_match",
     "mode_cells",
     "mode_features",

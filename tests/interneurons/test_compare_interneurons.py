@@ -1,5 +1,7 @@
 """Recorded interneurons against model units: planted units, noise, and a slow literal twin."""
 
+import tracemalloc
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -10,95 +12,8 @@ from torch import nn
 import retina_codec as rc
 from retina_codec import plot
 from retina_codec._common.files import open_tree, save_tree
-from retina_codec._common.time import block_coordinate, time_coordinate
-from retina_codec.interneurons import compare_interneurons
-from retina_codec.models import LayerGeometry, from_module
 
-HISTORY, BIN, FRAMES, SIZE = 4, 0.02, 1400, 6
-LAYERS = ["0", "1", "3"]
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(HISTORY, 3, 3),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(48, 2),
-        nn.Softplus(),
-    )
-    geometry = LayerGeometry((1.0, 1.0))
-    return from_module(
-        net,
-        history=HISTORY,
-        bin_width=BIN,
-        cells=["a", "b"],
-        default_layers=LAYERS,
-        geometry={"0": geometry, "1": geometry},
-    )
-
-
-@pytest.fixture(scope="module")
-def movie():
-    """Noise with a memory of some frames; two blocks with a gap between them."""
-    values = np.random.default_rng(0).standard_normal((FRAMES, SIZE, SIZE))
-    for t in range(1, FRAMES):
-        values[t] = 0.6 * values[t - 1] + 0.8 * values[t]
-    block = np.repeat([0, 1], [600, FRAMES - 600])
-    return xr.DataArray(
-        values,
-        dims=("time", "y", "x"),
-        coords={
-            "time": time_coordinate(BIN * np.arange(FRAMES) + 3.0 * block, BIN),
-            "block": block_coordinate(block),
-            "y": np.arange(SIZE),
-            "x": np.arange(SIZE),
-        },
-    )
-
-
-@pytest.fixture(scope="module")
-def activation(model, movie):
-    """All activations of all layers (sample, unit), by plain torch on windows cut by hand."""
-    kept = [t for t in range(FRAMES) if t >= HISTORY - 1 and not 600 <= t < 600 + HISTORY - 1]
-    windows = np.stack([movie.values[t - HISTORY + 1 : t + 1] for t in kept])
-    net = model.network.module
-    with torch.no_grad():
-        before = net[0](torch.as_tensor(windows, dtype=torch.float32))
-        after = before.clamp(min=0)
-        dense = net[3](after.flatten(1))
-    samples = movie["time"].isel(time=kept)
-    return {"0": before.numpy(), "1": after.numpy(), "3": dense.numpy()}, samples, np.array(kept)
-
-
-def on_clock(values, movie):
-    return xr.DataArray(
-        values,
-        dims=("time", "interneuron"),
-        coords={"time": movie["time"]},
-        name="potential",
-        attrs={"units": "mV"},
-    )
-
-
-def recorded(activation, movie, traces):
-    """Traces (sample, interneuron) on the movie's clock; other times are large, not to be used."""
-    values = np.full((FRAMES, traces.shape[1]), 1e6)
-    values[activation[2]] = traces
-    return on_clock(values, movie)
-
-
-def noise(movie, n, seed=0):
-    """Autocorrelated noise (time, interneuron) about the resting potential."""
-    values = np.random.default_rng(seed).standard_normal((FRAMES, n))
-    for t in range(1, FRAMES):
-        values[t] = 0.8 * values[t - 1] + 0.6 * values[t]
-    return on_clock(values - 60, movie)
-
-
-def compare(*args, **options):
-    return compare_interneurons(*args, **{"n_shifts": 19, "progress": False, **options})
+from .conftest import BIN, FRAMES, HISTORY, LAYERS, compare, noise, recorded
 
 
 def test_planted_units_are_found(model, movie, activation):
@@ -143,70 +58,88 @@ def test_independent_noise_is_near_its_null(model, movie):
     assert float(tree["uncorrected_r"].mean()) > float(tree["best_r"].mean()) + 0.04
 
 
-def literal(activation, potential, max_lag_bins, n_shifts, seed):
-    """The same by `numpy.corrcoef` on whole activations, unit by unit."""
+def pearson(a, b):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.corrcoef(a, b)[0, 1]
+
+
+def literal(activation, potential, lags, n_shifts, seed):
+    """The same by `numpy.corrcoef` on whole activations, unit by unit, both ways."""
     layers, samples, kept = activation
     values = potential.sel(time=samples).values
     block = (kept >= 600).astype(int)
+    earliest, latest = lags[0], lags[-1]
     rows = np.array(
-        [i for i in range(len(kept)) if i >= max_lag_bins and block[i - max_lag_bins] == block[i]]
+        [
+            i
+            for i in range(len(kept))
+            if latest <= i < len(kept) + earliest
+            and block[i - latest] == block[i] == block[i - earliest]
+        ]
     )
     flat = {name: a.reshape(len(a), -1)[rows] for name, a in layers.items()}
-    n, gap = len(rows), HISTORY + max_lag_bins
+    n, gap = len(rows), HISTORY + len(lags) - 1
     half = (n - gap) // 2
+    halves = [slice(0, half), slice(n - half, n)]
     least = int(np.ceil(5 / BIN))
     shifts = np.random.default_rng(seed).choice(np.arange(least, n - least + 1), n_shifts, False)
 
-    def r(a, b):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.corrcoef(a, b)[0, 1]
+    def one_way(signals, choose, score):
+        best = (-np.inf, None)
+        for units in flat.values():
+            for unit in range(units.shape[1]):
+                for signal in signals:
+                    chosen = pearson(units[choose, unit], signal[choose])
+                    if chosen > best[0]:
+                        best = (chosen, pearson(units[score, unit], signal[score]))
+        return best[1]
 
     def procedure(signals):
-        best = (-np.inf, None, None)
-        for name, units in flat.items():
-            for unit in range(units.shape[1]):
-                for lag, signal in enumerate(signals):
-                    first = r(units[:half, unit], signal[:half])
-                    if first > best[0]:
-                        second = r(units[n - half :, unit], signal[n - half :])
-                        best = (first, second, (name, unit, lag))
-        return best[1:]
+        return (one_way(signals, *halves) + one_way(signals, *halves[::-1])) / 2
 
     found = []
     for i in range(values.shape[1]):
-        signals = [values[rows - lag, i] for lag in range(max_lag_bins + 1)]
-        best_r, place = procedure(signals)
-        null = [procedure([np.roll(s, shift) for s in signals])[0] for shift in shifts]
+        signals = [values[rows - lag, i] for lag in lags]
+        null = [procedure([np.roll(s, shift) for s in signals]) for shift in shifts]
         everything = {
-            name: np.array([[r(u, s) for s in signals] for u in units.T])
+            name: np.array([[pearson(u, s) for s in signals] for u in units.T])
             for name, units in flat.items()
         }
-        found.append((best_r, place, np.array(null), everything))
+        found.append((procedure(signals), np.array(null), everything))
     return found
 
 
-@pytest.mark.parametrize("max_lag_bins", [0, 2])
-def test_agrees_with_a_literal_twin(model, movie, activation, max_lag_bins):
+@pytest.mark.parametrize("lags", [(0,), (0, 1, 2), (-1, 0, 1)])
+def test_agrees_with_a_literal_twin(model, movie, activation, lags):
     signal = activation[0]["0"][:, 1, 2, 2]
     mixed = recorded(activation, movie, np.stack([signal, signal], axis=1) * [3, 0])
     potential = mixed + noise(movie, 2, seed=3)
     tree = compare(
-        model, movie, potential, max_lag=max_lag_bins * BIN, n_shifts=3, seed=5, batch_size=100
+        model,
+        movie,
+        potential,
+        min_lag=lags[0] * BIN,
+        max_lag=lags[-1] * BIN,
+        n_shifts=3,
+        seed=5,
+        batch_size=100,
     )
-    twin = literal(activation, potential, max_lag_bins, n_shifts=3, seed=5)
+    twin = literal(activation, potential, lags, n_shifts=3, seed=5)
     assert tree["best_r"].values[0] > 0.5
-    for i, (best_r, (name, unit, lag), null, everything) in enumerate(twin):
+    for i, (best_r, null, everything) in enumerate(twin):
         root = tree.to_dataset().isel(interneuron=i)
         np.testing.assert_allclose(root["best_r"], best_r, rtol=1e-5)
         np.testing.assert_allclose(root["null_r"], null.mean(), rtol=1e-5)
         np.testing.assert_allclose(root["p_value"], (1 + (null >= best_r).sum()) / 4)
-        largest = max(np.nanmax(values) for values in everything.values())
-        np.testing.assert_allclose(root["uncorrected_r"], largest, rtol=1e-5)
+        largest = {name: np.nanmax(values) for name, values in everything.items()}
+        name = max(largest, key=largest.get)
+        np.testing.assert_allclose(root["uncorrected_r"], largest[name], rtol=1e-5)
         assert str(root["best_layer"].values) == name
-        np.testing.assert_allclose(root["best_lag"], lag * BIN)
+        unit, lag = np.unravel_index(np.nanargmax(everything[name]), everything[name].shape)
+        np.testing.assert_allclose(root["best_lag"], lags[lag] * BIN)
         for layer in LAYERS:
             correlation = tree[f"layers/{layer}"]["correlation"].isel(interneuron=i)
-            got = correlation.values.reshape(max_lag_bins + 1, -1).T
+            got = correlation.values.reshape(len(lags), -1).T
             np.testing.assert_allclose(got, everything[layer], atol=1e-5)
         if name != "3":
             channel, y, x = np.unravel_index(unit, (3, 4, 4))
@@ -227,6 +160,16 @@ def test_a_potential_that_leads_the_unit_is_found_with_its_lag(model, movie, act
     assert float(found.sel(lag=2 * BIN, method="nearest").squeeze()) > 0.99
 
 
+def test_a_potential_that_follows_the_unit_has_a_negative_lag(model, movie, activation):
+    unit = activation[0]["0"][:, 1, 0, 0]
+    potential = recorded(activation, movie, np.roll(unit, 2)[:, None])
+    tree = compare(model, movie, potential, layers="0", min_lag=-3 * BIN, max_lag=BIN)
+    assert tree["best_lag"].item() == pytest.approx(-2 * BIN)
+    assert tree["best_r"].item() > 0.99
+    lags = tree["layers/0"]["correlation"]["lag"]
+    np.testing.assert_allclose(lags, BIN * np.arange(-3, 2))
+
+
 def test_potential_is_aligned_by_its_labels_whatever_the_batches(model, movie):
     potential = noise(movie, 3, seed=7)
     order = np.random.default_rng(0).permutation(FRAMES)
@@ -234,6 +177,33 @@ def test_potential_is_aligned_by_its_labels_whatever_the_batches(model, movie):
     b = compare(model, movie, potential.isel(time=order).transpose(), batch_size=1000)
     for node in ("/", "/layers/0", "/layers/1", "/layers/3"):
         xr.testing.assert_allclose(a[node].to_dataset(), b[node].to_dataset(), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.11, 1e-9])
+def test_numbers_do_not_depend_on_the_memory(model, movie, activation, share):
+    potential = recorded(activation, movie, activation[0]["0"][:, 1, 2, :2]) + noise(movie, 2)
+    options = {"max_lag": BIN, "n_shifts": 7, "batch_size": 200, "layers": ["1", "0"]}
+    whole = compare(model, movie, potential, **options)
+    # 96 units, 2 lags and interneurons, 1 + 7 shifts, 24 bytes each.
+    budget = max(1, share * 96 * 2 * 2 * 8 * 24)
+    parts = compare(model, movie, potential, memory_budget=budget, **options)
+    for node in ("/", "/layers/0", "/layers/1"):
+        xr.testing.assert_allclose(whole[node].to_dataset(), parts[node].to_dataset(), atol=1e-6)
+
+
+def test_what_is_held_is_bounded(model, movie):
+    """98 units, 40 interneurons and 1 + 99 shifts would take 9.4 MB."""
+
+    def peak(budget):
+        tracemalloc.start()
+        options = {"n_shifts": 99, "batch_size": 16, "centres": "none", "memory_budget": budget}
+        compare(model, movie.isel(time=slice(0, 750)), potential, **options)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    potential = noise(movie, 40)
+    assert peak(2e6) < 6e6 < 9e6 < peak(1e9)
 
 
 def test_units_that_never_change_are_not_chosen(model, movie):
@@ -313,7 +283,26 @@ def test_result_goes_to_a_file_and_to_a_picture(model, movie, tmp_path, suffix):
         (lambda p: p, {"n_shifts": 0}, ValueError, "n_shifts=0"),
         (lambda p: p, {"n_shifts": 2000}, ValueError, "n_shifts=2000, but"),
         (lambda p: p, {"max_lag": -1}, ValueError, "max_lag=-1"),
+        (lambda p: p, {"min_lag": 1}, ValueError, "min_lag=1"),
         (lambda p: p, {"batch_size": 0}, ValueError, "batch_size=0"),
+        (lambda p: p, {"memory_budget": 0}, ValueError, "memory_budget=0"),
+        (lambda p: p, {"centres": "rf"}, ValueError, "centres='rf'"),
+        (lambda p: p, {"centres": "coordinates"}, ValueError, "no coordinates interneuron_y"),
+        (
+            lambda p: p.assign_coords(
+                interneuron_y=("interneuron", [1.0, 2.0], {"units": "um"}),
+                interneuron_x=("interneuron", [1.0, 2.0], {"units": "um"}),
+            ),
+            {},
+            ValueError,
+            "interneuron_y is in 'um', the movie's y in 'pixel'",
+        ),
+        (lambda p: p.isel(interneuron=[0, 0]), {}, ValueError, "of the same name"),
+        (lambda p: p.isel(interneuron=[]), {}, ValueError, "holds no interneuron"),
+        (lambda p: "potential", {}, TypeError, "names a variable"),
+        (lambda p: {"noise": p}, {}, TypeError, "give both as mappings"),
+        (lambda p: p, {"controls": [0]}, TypeError, "controls is a list"),
+        (lambda p: p, {"controls": {"none": 0}}, TypeError, r"controls\['none'\] is a int"),
     ],
 )
 def test_refuses_what_does_not_fit(model, movie, change, options, error, message):

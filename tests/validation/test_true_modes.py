@@ -45,8 +45,10 @@ def as_modes(array):
 @pytest.fixture(scope="module")
 def noisy(contributions):
     """Modes of which each is a channel turned over and noise: strengths, not contributions."""
-    noise = np.random.default_rng(0).standard_normal(contributions.shape)
-    return as_modes(-contributions + 0.5 * contributions.std("time") * noise)
+    noise = contributions.copy(
+        data=np.random.default_rng(0).standard_normal(contributions.shape)
+    )
+    return as_modes(0.5 * contributions.std("time") * noise - contributions)
 
 
 def by_hand(mode, true, rates, half):
