@@ -219,7 +219,7 @@ def _matched(
                     )
                     for left, before in zip(rest, whole, strict=True)
                 )
-            best = best_matches(first, second)
+            best = best_matches(first, second, either_sign=True)
             known = wanted[i] & (best.place >= 0)
             r[j, i, known] = best.r[known]
             place[j, i, known] = best.place[known]
