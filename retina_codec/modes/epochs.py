@@ -10,8 +10,8 @@ from scipy.stats import rankdata
 
 from retina_codec._common.checks import require_at_least, require_dims
 from retina_codec._common.provenance import provenance
-from retina_codec._common.time import runs_of
 from retina_codec.modes.describe import mean_loadings
+from retina_codec.modes.epoch_runs import numbered_epochs
 from retina_codec.modes.result import Modes
 
 
@@ -94,7 +94,7 @@ def epoch_selectivity(
     labels = np.asarray(epochs.values, dtype=str)
     values = loadings.values.astype(np.float64)
     # Numbered before anything is left out: what lay between two epochs of a class keeps them apart.
-    number = _epoch_numbers(labels, loadings)
+    number = numbered_epochs(labels, loadings)
     kept = ~np.isin(labels, [str(name) for name in ignore])
     labels, values = labels[kept], values[kept]
     number = np.unique(number[kept], return_inverse=True)[1]
@@ -139,14 +139,6 @@ def epoch_selectivity(
         },
         attrs={**loadings.attrs, **made_by},
     )
-
-
-def _epoch_numbers(labels: np.ndarray, loadings: xr.DataArray) -> np.ndarray:
-    """Return the number of the epoch that each sample belongs to."""
-    new = np.r_[True, labels[1:] != labels[:-1]]
-    for run in runs_of(loadings):
-        new[run.start] = True
-    return np.cumsum(new) - 1
 
 
 def _deal(label_of: np.ndarray, classes: np.ndarray) -> np.ndarray:
