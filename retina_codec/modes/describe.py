@@ -96,10 +96,10 @@ def describe_modes(
     ignore : sequence of str
         Labels of `epochs` to leave out, such as ``"transition"``.
     n_draws : int
-        Draws of the null: of permutations, and of shifts in several blocks. (In one block all
-        shifts are taken.) Small p-values come from a fitted tail, so more draws sharpen little.
+        Draws of the null, or a few more. Small p-values come from a fitted tail, and neighbouring
+        shifts are nearly the same, so that more draws sharpen little.
     seed : int
-        Of the draws.
+        Of the draws. (In one block, shifts are taken at equal steps.)
 
     Returns
     -------
@@ -181,7 +181,7 @@ def describe_modes(
     if epochs is None:
         blocks = _block_numbers(features)[places[kept]]
         shortest = n_lags + min(samples.slowest(list(families), blocks), len(blocks) // 4)
-        circles = samples.turn(blocks, shortest)
+        circles = samples.turn(blocks, shortest, n_draws)
         null: Null = CircularShifts(circles, shortest, n_draws, seed)
     else:
         n_epochs = samples.average(_epoch_numbers(epochs, ignore, loadings)[kept])
@@ -361,9 +361,9 @@ class _Samples:
         means = nuisance_basis(np.empty((len(blocks), 0)), _runs(blocks))
         return max(decorrelation_time(residuals(s, means)) for s in (loadings, *shown))
 
-    def turn(self, blocks: np.ndarray, shortest: int) -> list[slice]:
+    def turn(self, blocks: np.ndarray, shortest: int, n_draws: int) -> list[slice]:
         """Sort the samples into circles."""
-        order, circles = make_circles(blocks, shortest)
+        order, circles = make_circles(blocks, shortest, n_draws)
         self._rows, self.loadings = self._rows[order], self.loadings[:, :, order]
         return circles
 
@@ -403,7 +403,17 @@ class _Tested:
     r: np.ndarray
     lag: np.ndarray
     p_value: np.ndarray
-    angle: np.ndarray | None = None
+    angle: np.ndarray
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> _Tested:
+        """Nothing found yet."""
+        return cls(
+            np.full(shape, np.nan),
+            np.zeros(shape[1], dtype=int),
+            np.full(shape[1], np.nan),
+            np.full(shape, np.nan),
+        )
 
 
 def _describe(
@@ -429,10 +439,16 @@ def _describe(
         units = np.stack(
             [_unit(residuals(samples.loadings[c], bases[c % len(bases)])) for c in range(n_cells)]
         )
-        for components in [(name,) for name in names] + joint_names(names):
-            name = components[0] if len(components) == 1 else components[0].removesuffix("_x")
-            tested[name] = _test(samples, components, bases, units, weight, null)
-            family_of[name] = family
+        pairs = joint_names(names)
+        in_pairs = [name for pair in pairs for name in pair]
+        found = {
+            name: tested_one
+            for components in [(name,) for name in names if name not in in_pairs] + pairs
+            for name, tested_one in _test(samples, components, bases, units, weight, null).items()
+        }
+        ordered = names + [name for name in found if name not in names]
+        tested |= {name: found[name] for name in ordered}
+        family_of |= dict.fromkeys(ordered, family)
     return _dataset(tested, family_of, weight, bin_width)
 
 
@@ -464,64 +480,67 @@ def _test(
     units: np.ndarray,
     weight: np.ndarray,
     null: Null,
-) -> _Tested:
-    """Test one feature, or two components by their multiple correlation."""
-    n_cells, n_modes, _ = units.shape
+) -> dict[str, _Tested]:
+    """Test one feature; or two components, each and together by their multiple correlation."""
+    shape = units.shape[:2]
     parts = [
         [LaggedFeature(samples.lagged(name, cell), basis, null) for name in names]
         for cell, basis in enumerate(bases)
     ]
-    # Correlation (cell, lag) of the components, the same whatever they are displaced by.
-    between = [np.einsum("ln,ln->l", cell[0].unit, cell[-1].unit) for cell in parts]
-    r = np.full((n_cells, n_modes), np.nan)
-    angle = np.full((n_cells, n_modes), np.nan)
-    lag = np.zeros(n_modes, dtype=int)
-    p_value = np.full(n_modes, np.nan)
-    for mode in range(n_modes):
-        cells = np.flatnonzero(weight[:, mode])
-        found = {
-            c: np.stack([part.observed(units[c, mode]) for part in parts[c % len(parts)]])
-            for c in cells
-        }
-        cells = np.array([c for c in cells if np.isfinite(found[c]).all()], dtype=int)
-        if not cells.size:
-            continue
-        share = weight[cells, mode] / weight[cells, mode].sum()
-        size: np.ndarray | float = 0.0
-        drawn: np.ndarray | float = 0.0
-        for c, w in zip(cells, share, strict=True):
-            place = c % len(parts)
-            size = size + w * _size(found[c], between[place][:, None])[:, 0]
-            by_chance = [part.drawn(units[c, mode]) for part in parts[place]]
-            drawn = drawn + w * _size(np.stack(by_chance), between[place][:, None])
-        best = int(np.argmax(size))
-        lag[mode] = best
-        p_value[mode] = tail_p_value(float(np.max(size)), np.max(drawn, axis=0))
+    # Correlation (lag,) of the components, the same whatever they are displaced by.
+    between = [np.einsum("ln,ln->l", cell[0].unit, cell[-1].unit)[:, None] for cell in parts]
+    found = {name: _Tested.empty(shape) for name in names}
+    if len(names) == 2:
+        found[names[0].removesuffix("_x")] = _Tested.empty(shape)
+    joint = [slice(0, 1), slice(1, 2), slice(0, 2)][: len(found)]
+    for mode in range(shape[1]):
+        cells = [int(c) for c in np.flatnonzero(weight[:, mode])]
+        observed = {c: [p.observed(units[c, mode]) for p in parts[c % len(parts)]] for c in cells}
+        drawn: list[np.ndarray | float] = [0.0] * len(found)
+        size: list[np.ndarray | float] = [0.0] * len(found)
+        # Only cells in which something is left of all components.
+        cells = [c for c in cells if np.isfinite(observed[c]).all()]
         for c in cells:
-            at = found[c][:, best]
-            rho = between[c % len(parts)][best]
-            if len(names) == 1:
-                r[c, mode] = at[0]
-            else:
-                r[c, mode] = _size(at[:, None, None], np.full((1, 1), rho)).item()
-                scale = [part.scale[best] for part in parts[c % len(parts)]]
-                angle[c, mode] = _angle(at, rho, scale)
-    return _Tested(r, lag, p_value, angle if len(names) == 2 else None)
+            w, place = weight[c, mode] / weight[cells, mode].sum(), c % len(parts)
+            by_chance = [part.drawn(units[c, mode]) for part in parts[place]]
+            for i, of in enumerate(joint):
+                columns = [r[:, None] for r in observed[c][of]]
+                size[i] = size[i] + w * _size(columns, between[place])[:, 0]
+                drawn[i] = drawn[i] + w * _size(by_chance[of], between[place])
+        for i, (of, tested) in enumerate(zip(joint, found.values(), strict=True)):
+            if not cells:
+                continue
+            best = int(np.argmax(size[i]))
+            tested.lag[mode] = best
+            tested.p_value[mode] = tail_p_value(float(np.max(size[i])), np.max(drawn[i], axis=0))
+            for c in cells:
+                at = [r[best] for r in observed[c][of]]
+                place = c % len(parts)
+                rho = float(between[place][best, 0])
+                tested.r[c, mode] = at[0]
+                if len(at) == 2:
+                    columns = [np.full((1, 1), r) for r in at]
+                    tested.r[c, mode] = _size(columns, np.full((1, 1), rho)).item()
+                    scale = [part.scale[best] for part in parts[place]]
+                    tested.angle[c, mode] = _angle(at, rho, scale)
+    return found
 
 
-def _size(r: np.ndarray, between: np.ndarray) -> np.ndarray:
-    """Return absolute correlations (lag, draw), multiple ones of two components (2, lag, draw)."""
-    r = r if r.ndim == 3 else r[:, :, None]
+def _size(r: Sequence[np.ndarray], between: np.ndarray) -> np.ndarray:
+    """Return absolute correlations (lag, draw), multiple ones of two components.
+
+    Components along one line count as one.
+    """
     if len(r) == 1:
         return np.abs(r[0])
     x, y = r
+    apart = np.abs(between) < COLLINEAR
     with np.errstate(invalid="ignore", divide="ignore"):
-        joint = (x**2 + y**2 - 2 * between * x * y) / (1 - between**2)
-    # Components along one line are one.
-    return np.sqrt(np.where(np.abs(between) < COLLINEAR, joint, np.maximum(x**2, y**2)))
+        joint = (x**2 + y**2 - 2 * between * x * y) / np.where(apart, 1 - between**2, 1)
+    return np.sqrt(np.where(apart, joint, np.maximum(x**2, y**2)))
 
 
-def _angle(r: np.ndarray, between: float, scale: Sequence[float]) -> float:
+def _angle(r: Sequence[float], between: float, scale: Sequence[float]) -> float:
     """Direction in degrees of the regression on x and y."""
     x, y = r
     if abs(between) < COLLINEAR:
@@ -565,4 +584,4 @@ def _dataset(
         },
         coords={"feature": list(tested), "family": ("feature", list(family_of.values()))},
     )
-    return resultant(described, {n: t.angle for n, t in tested.items() if t.angle is not None})
+    return resultant(described, {n: t.angle for n, t in tested.items() if f"{n}_x" in tested})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from scipy.fft import irfft, rfft
+from scipy.fft import fft, irfft, rfft
 from scipy.stats import genpareto
 
 KEPT_VARIANCE = 0.9999  # of the nuisance, by its leading principal components
@@ -69,11 +69,14 @@ def decorrelation_time(signals: np.ndarray) -> int:
     return int(first.max(initial=0))
 
 
-def make_circles(blocks: np.ndarray, shortest_shift: int) -> tuple[np.ndarray, list[slice]]:
+def make_circles(
+    blocks: np.ndarray, shortest_shift: int, n_draws: int
+) -> tuple[np.ndarray, list[slice]]:
     """Order of the samples, and the stretches of it that are shifted each on its own.
 
     A block of at least four times the shortest shift is one; shorter blocks are laid end to end
-    and shifted together.
+    and shifted together. Of each, as few samples at the end are left out as make its length a
+    multiple of the step between shifts.
 
     Parameters
     ----------
@@ -81,15 +84,23 @@ def make_circles(blocks: np.ndarray, shortest_shift: int) -> tuple[np.ndarray, l
         (n,), number of the contiguous run of each sample.
     shortest_shift : int
         Samples.
+    n_draws : int
+        Number of draws wanted.
     """
     places = [np.flatnonzero(blocks == number) for number in dict.fromkeys(blocks.tolist())]
     apart = [p for p in places if len(p) >= SHORTEST_CIRCLE * shortest_shift]
     together = [p for p in places if len(p) < SHORTEST_CIRCLE * shortest_shift]
     parts = apart + ([np.concatenate(together)] if together else [])
+    parts = [part[: len(part) - len(part) % shift_step(len(part), n_draws)] for part in parts]
     ends = np.cumsum([len(part) for part in parts])
     return np.concatenate(parts), [
         slice(int(end - len(part)), int(end)) for part, end in zip(parts, ends, strict=True)
     ]
+
+
+def shift_step(n: int, n_draws: int) -> int:
+    """Return the samples between shifts: neighbours are nearly the same, and all cost time."""
+    return max(1, n // n_draws)
 
 
 class Null(Protocol):
@@ -108,7 +119,8 @@ class Null(Protocol):
 class CircularShifts:
     """Shifts within circles; each draw displaces every circle by a shift of its own.
 
-    With one circle all shifts are taken, of which there are as many as samples.
+    With one circle, shifts at equal steps are taken, all of them if it has no more samples than
+    draws are wanted.
 
     Parameters
     ----------
@@ -117,9 +129,9 @@ class CircularShifts:
     shortest_shift : int
         Samples; in a circle shorter than four times this, a quarter of it.
     n_draws : int
-        If there are several circles.
+        As for `make_circles`.
     seed : int
-        Of the draws.
+        Of the draws, if there are several circles.
     """
 
     def __init__(
@@ -127,11 +139,15 @@ class CircularShifts:
     ) -> None:
         self._circles = circles
         rng = np.random.default_rng(seed)
-        self._shifts = []
+        self._steps, self._shifts = [], []
         for circle in circles:
             n = circle.stop - circle.start
+            step = shift_step(n, n_draws)
             shortest = min(shortest_shift, n // SHORTEST_CIRCLE)
-            allowed = np.arange(shortest, n - shortest + 1) if shortest else np.zeros(1, int)
+            allowed = np.arange(n // step)
+            if shortest:
+                allowed = allowed[(allowed * step >= shortest) & (allowed * step <= n - shortest)]
+            self._steps.append(step)
             self._shifts.append(
                 allowed if len(circles) == 1 else allowed[rng.integers(len(allowed), size=n_draws)]
             )
@@ -153,19 +169,27 @@ class CircularShifts:
 
     def prepared(self, lagged: np.ndarray) -> np.ndarray:
         """Spectra (lag, frequency) of the circles, side by side."""
-        return np.concatenate([rfft(lagged[:, c]).conj() for c in self._circles], axis=1)
+        return np.concatenate(
+            [fft(lagged[:, c].astype(np.float32)).conj() for c in self._circles], axis=1
+        )
 
     def products(self, loading: np.ndarray, prepared: np.ndarray) -> np.ndarray:
-        """Sum of products (lag, draw)."""
+        """Sum of products (lag, draw).
+
+        Only every step-th shift is wanted: the spectrum of those is the sum of the stretches that
+        the whole spectrum folds into.
+        """
         total: np.ndarray | float = 0.0
-        start = 0
-        for circle, shifts in zip(self._circles, self._shifts, strict=True):
-            n = circle.stop - circle.start
-            spectrum = prepared[:, start : start + n // 2 + 1]
-            start += n // 2 + 1
-            at_all = irfft(rfft(loading[circle]) * spectrum, n)
+        for circle, step, shifts in zip(self._circles, self._steps, self._shifts, strict=True):
+            spectrum = fft(loading[circle].astype(np.float32)) * prepared[:, circle]
+            folded = spectrum.reshape(len(prepared), step, -1).sum(axis=1) / step
+            # What is correlated is real: half of the spectrum says it all.
+            half = folded.shape[1] // 2 + 1
+            at_steps = irfft(folded[:, :half], folded.shape[1])
             one = len(self._circles) == 1
-            total = total + (at_all[:, shifts[0] : shifts[-1] + 1] if one else at_all[:, shifts])
+            total = total + (
+                at_steps[:, shifts[0] : shifts[-1] + 1] if one else at_steps[:, shifts]
+            )
         return np.asarray(total)
 
 

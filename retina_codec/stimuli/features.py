@@ -223,9 +223,12 @@ def _weighted(frames: np.ndarray, weights: Places) -> tuple[np.ndarray, np.ndarr
     mean = total(frames)
     power = total(np.square(frames))
     variance = power - np.square(mean)
-    # What rounding leaves of a uniform picture is no contrast, however small it is drawn.
+    # What rounding leaves of a uniform picture is no contrast, and of a balanced one no luminance:
+    # a correlation would not see how small it is.
     uniform = variance <= ROUNDING * np.maximum(power, np.square(middle)[:, None])
-    return mean + middle[:, None], np.sqrt(np.where(uniform, 0, variance))
+    luminance = mean + middle[:, None]
+    grey = np.square(luminance) <= ROUNDING * np.maximum(power, np.square(middle)[:, None])
+    return np.where(grey, 0, luminance), np.sqrt(np.where(uniform, 0, variance))
 
 
 def _place_weights(movie: xr.DataArray, at: Sequence[float] | xr.Dataset | None) -> Places:
