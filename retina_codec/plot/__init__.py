@@ -10,7 +10,8 @@ from retina_codec.plot.alignment import alignment
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.kernels import filters
-from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
+from retina_codec.plot.mode_filters import dictionary_with_filters
+from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
 from retina_codec.plot.responses import prediction
@@ -18,8 +19,10 @@ from retina_codec.plot.timeline import mode_timeline
 
 __all__ = [
     "alignment",
+    "coactivation",
     "contribution",
     "dictionary",
+    "dictionary_with_filters",
     "epoch_selectivity",
     "filters",
     "interneuron_match",

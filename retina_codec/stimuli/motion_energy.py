@@ -69,7 +69,8 @@ class MotionEnergy:
         """Normalised opponent energy (frame, place) of each axis, without the first `n_before`."""
         found = {}
         for axis in self.moving:
-            opponent, total = 0.0, self._floor
+            opponent = np.zeros((len(frames) - self.n_before, self.n_places))
+            total = np.full_like(opponent, self._floor)
             for even, odd in self._filters[axis]:
                 responses = []
                 for kernel in (even, odd):

@@ -94,8 +94,8 @@ class FlowEstimator:
         explained = (self._floor - vy * yd - vx * xd) / (self._floor + np.maximum(dd, 0))
         belief = np.clip((explained - DOUBT) / (TRUST - DOUBT), 0, 1)
         # Structure of a window relative to the ridge: 0 on grey, up to 1.
-        structure = (f / (ridge + yy + xx) for f in (yy, yx, xx))
-        return _pool(vy, vx, belief, *structure, self._weight)
+        whole = ridge + yy + xx
+        return _pool(vy, vx, belief, yy / whole, yx / whole, xx / whole, self._weight)
 
     def _local(self, field: np.ndarray) -> np.ndarray:
         return apply(field, *self._window)

@@ -94,7 +94,7 @@ def test_association_with_responses():
     assert float(found["r"].sel(mode=0, cell="b")) == pytest.approx(np.corrcoef(*within)[0, 1])
     assert float(found["q_value"].sel(mode=0, cell="b")) < 0.01
     assert np.isnan(found["r"][2]).all()
-    assert int(np.abs(found["r"][0]).argmax()) == 1
+    assert int(np.abs(found["r"].values[0]).argmax()) == 1
     assert (found["q_value"][:2].values.ravel() < 0.01).sum() == 1
     # Loadings of single cells: each with its own.
     own = xr.concat([loadings.isel(mode=[0]), loadings.isel(mode=[1])], dim="cell")
