@@ -9,14 +9,21 @@ from retina_codec.modes.describe import describe_modes
 from retina_codec.modes.epochs import epoch_selectivity
 from retina_codec.modes.fit import fit_modes
 from retina_codec.modes.matching import match_modes, stability
+from retina_codec.modes.reading import cluster_cells, coactivation, mode_triggered_average
 from retina_codec.modes.result import Modes, load_modes
+from retina_codec.modes.tuning import epoch_tuning, response_association
 
 __all__ = [
     "Modes",
+    "cluster_cells",
+    "coactivation",
     "describe_modes",
     "epoch_selectivity",
+    "epoch_tuning",
     "fit_modes",
     "load_modes",
     "match_modes",
+    "mode_triggered_average",
+    "response_association",
     "stability",
 ]

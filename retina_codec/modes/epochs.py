@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from retina_codec._common.checks import require_at_least, require_dims
+from retina_codec._common.checks import nearest_names, require_at_least, require_dims
 from retina_codec._common.provenance import provenance
-from retina_codec._common.time import runs_of
 from retina_codec.modes.describe import mean_loadings
+from retina_codec.modes.epoch_runs import numbered_epochs
 from retina_codec.modes.result import Modes
 
 
@@ -20,6 +21,7 @@ def epoch_selectivity(
     epochs: xr.DataArray,
     *,
     ignore: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
     confidence: float = 0.95,
     n_bootstrap: int = 500,
     seed: int = 0,
@@ -33,11 +35,16 @@ def epoch_selectivity(
     Parameters
     ----------
     modes : Modes or DataArray
-        Modes of a movie, or loadings (time, ..., mode), averaged over all other dims.
+        Modes of a movie, or loadings (time, ..., mode), averaged over all other dims. Anything
+        over time can stand beside modes in one table if its dim is named `mode`: principal
+        components, or contributions of single channels.
     epochs : DataArray
         (time,), the label of every sample, such as "on_step", "grating", "still".
     ignore : sequence of str
         Labels to leave out, such as ``"transition"``: what lies between epochs.
+    groups : mapping of str to sequence of str, optional
+        Labels that are one class, such as ``{"motion": ["grating", "bar"]}``; other labels are
+        each a class.
     confidence : float
         Of the interval.
     n_bootstrap : int
@@ -53,6 +60,11 @@ def epoch_selectivity(
         count half); `mean_loading` (mode, epoch), over both halves; `best_mode` (epoch), chosen
         on the first half; `best_auc`, `best_auc_low`, `best_auc_high` (epoch): its score on
         the second, with a percentile interval.
+        Purity is the share of a mode's activity (the size of its loading, every class counting
+        alike) that falls into one class: `assigned` (mode), the class with the most of it on the
+        first half; `purity`, `purity_low`, `purity_high` (mode), its share on the second, with a
+        percentile interval (chance: 1 / number of classes; NaN for a mode that is silent);
+        `mean_purity`, `mean_purity_low`, `mean_purity_high`, over all modes, by their activity.
 
     Raises
     ------
@@ -93,8 +105,8 @@ def epoch_selectivity(
         ) from error
     labels = np.asarray(epochs.values, dtype=str)
     values = loadings.values.astype(np.float64)
+    labels, number = _grouped(labels, groups), numbered_epochs(labels, loadings)
     # Numbered before anything is left out: what lay between two epochs of a class keeps them apart.
-    number = _epoch_numbers(labels, loadings)
     kept = ~np.isin(labels, [str(name) for name in ignore])
     labels, values = labels[kept], values[kept]
     number = np.unique(number[kept], return_inverse=True)[1]
@@ -120,6 +132,7 @@ def epoch_selectivity(
         ]
     )
     means = np.stack([values[labels == name].mean(axis=0) for name in classes], axis=1)
+    pure = _purity(values, labels, number, half_of, classes, n_bootstrap, tails, rng)
     each = np.arange(len(classes))
     made_by = provenance(
         method="epoch_selectivity", confidence=confidence, n_bootstrap=n_bootstrap, seed=seed
@@ -132,6 +145,7 @@ def epoch_selectivity(
             "best_auc": ("epoch", auc[best, each], {"units": "1"}),
             "best_auc_low": ("epoch", low, {"units": "1"}),
             "best_auc_high": ("epoch", high, {"units": "1"}),
+            **pure,
         },
         coords={
             "epoch": classes,
@@ -141,12 +155,71 @@ def epoch_selectivity(
     )
 
 
-def _epoch_numbers(labels: np.ndarray, loadings: xr.DataArray) -> np.ndarray:
-    """Return the number of the epoch that each sample belongs to."""
-    new = np.r_[True, labels[1:] != labels[:-1]]
-    for run in runs_of(loadings):
-        new[run.start] = True
-    return np.cumsum(new) - 1
+def _grouped(labels: np.ndarray, groups: Mapping[str, Sequence[str]] | None) -> np.ndarray:
+    """Labels, those of a group replaced by its name."""
+    known = set(labels.tolist())
+    class_of: dict[str, str] = {}
+    for group, members in (groups or {}).items():
+        if isinstance(members, str):
+            raise TypeError(
+                f"groups[{group!r}]={members!r} is one string; expected a list of labels"
+            )
+        for member in members:
+            if member not in known or member in class_of:
+                problem = "is in two groups" if member in class_of else "is no label of epochs"
+                raise ValueError(f"groups: {member!r} {problem}; {nearest_names(member, known)}")
+            class_of[member] = group
+    return np.array([class_of.get(label, label) for label in labels.tolist()], dtype=str)
+
+
+def _purity(
+    values: np.ndarray,
+    labels: np.ndarray,
+    number: np.ndarray,
+    half_of: np.ndarray,
+    classes: np.ndarray,
+    n_draws: int,
+    tails: Sequence[float],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Share of each mode's class-balanced activity in the class it was assigned to."""
+    n_epochs = len(half_of)
+    samples = np.bincount(number, minlength=n_epochs).astype(float)
+    activity = np.zeros((n_epochs, values.shape[1]))
+    np.add.at(activity, number, np.abs(values))
+    class_of = np.searchsorted(classes, labels[np.unique(number, return_index=True)[1]])
+
+    def mean_activity(half: int, draws: int | None) -> np.ndarray:
+        """Activity (draw, class, mode) in one half; with epochs drawn anew, or as they were."""
+        means = []
+        for place in range(len(classes)):
+            members = np.flatnonzero((class_of == place) & (half_of == half))
+            n = len(members)
+            weight = np.ones((1, n)) if draws is None else rng.multinomial(n, np.ones(n) / n, draws)
+            means.append(weight @ activity[members] / (weight @ samples[members])[:, None])
+        return np.stack(means, axis=1)
+
+    assigned = mean_activity(0, None)[0].argmax(axis=0)
+    shares, overall = [], []
+    for draws in (None, n_draws):
+        found = mean_activity(1, draws)
+        inside = found[:, assigned, np.arange(values.shape[1])]
+        total = found.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            shares.append(inside / total)
+            overall.append(inside.sum(axis=1) / total.sum(axis=1))
+    low, high = np.quantile(shares[1], tails, axis=0)
+    overall_low, overall_high = np.quantile(overall[1], tails)
+    units = {"units": "1"}
+    return {
+        "assigned": ("mode", classes[assigned]),
+        "purity": ("mode", shares[0][0], units),
+        "purity_low": ("mode", low, units),
+        "purity_high": ("mode", high, units),
+        "mean_purity": ((), overall[0][0], units),
+        "mean_purity_low": ((), overall_low, units),
+        "mean_purity_high": ((), overall_high, units),
+    }
 
 
 def _deal(label_of: np.ndarray, classes: np.ndarray) -> np.ndarray:

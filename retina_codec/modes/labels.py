@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 
 COMPARABLE = 2.0  # effects of light and motion within this factor make a mode "mixed"
-VELOCITIES = ("velocity_x", "velocity_y")
+AGREEING = 0.5  # share of the effect that is left when cells' signs or directions are summed
+DIRECTED = ("velocity", "motion_energy")
 SUBTYPES = {
     "luminance_on": "ON",
     "luminance_off": "OFF",
@@ -14,24 +15,42 @@ SUBTYPES = {
 }
 
 
-def directions(at_lags: np.ndarray, names: list[str]) -> np.ndarray:
-    """Direction (mode,) of preferred translation, degrees: 0 = +x, 90 = +y.
+def joint_names(names: list[str]) -> list[tuple[str, ...]]:
+    """Pairs of features that are components along x and y of one."""
+    return [
+        (name, f"{name[:-2]}_y")
+        for name in names
+        if name.endswith("_x") and f"{name[:-2]}_y" in names
+    ]
 
-    Both components are taken at the lag where they are largest together; NaN without them.
+
+def resultant(described: xr.Dataset, angles: dict[str, np.ndarray]) -> xr.Dataset:
+    """Add the direction (mode), that of all cells together and of each (cell, mode).
 
     Parameters
     ----------
-    at_lags : ndarray
-        (mode, feature, lag), partial correlations.
-    names : list of str
-        Of the features.
+    described : Dataset
+        With `partial_r` (mode, feature), `cell_partial_r` and `cell_weight`.
+    angles : dict of ndarray
+        Degrees (cell, mode) by the name of the joint feature; the one with the larger effect is
+        taken.
     """
-    if not set(VELOCITIES) <= set(names):
-        return np.full(len(at_lags), np.nan)
-    x, y = (at_lags[:, names.index(name)] for name in VELOCITIES)
-    best = np.nan_to_num(np.hypot(x, y)).argmax(axis=1)
-    each = np.arange(len(best))
-    return np.degrees(np.arctan2(y[each, best], x[each, best])) % 360
+    shape = described["cell_weight"].shape
+    by_cell, direction = np.full(shape, np.nan), np.full(shape[1], np.nan)
+    names = list(angles)
+    if names:
+        size = np.nan_to_num(described["partial_r"].sel(feature=names).values, nan=-1)
+        for mode, place in enumerate(size.argmax(axis=1)):
+            r = described["cell_partial_r"].sel(feature=names[place]).values[:, mode]
+            by_cell[:, mode] = angles[names[place]][:, mode]
+            weighted = np.nan_to_num(described["cell_weight"].values[:, mode] * r)
+            total = (weighted * np.exp(1j * np.radians(np.nan_to_num(by_cell[:, mode])))).sum()
+            if np.abs(total) > AGREEING * weighted.sum():
+                direction[mode] = np.degrees(np.angle(total)) % 360
+    return described.assign(
+        direction=("mode", direction, {"units": "degree"}),
+        cell_direction=(("cell", "mode"), by_cell, {"units": "degree"}),
+    )
 
 
 def label_modes(described: xr.Dataset, *, q: float, min_r: float) -> xr.Dataset:
@@ -71,7 +90,7 @@ def label_modes(described: xr.Dataset, *, q: float, min_r: float) -> xr.Dataset:
             candidates = chosen[mode] & (described["family"].values == family)
             best = int(np.where(candidates, size.values[mode], -1).argmax())
             name = str(described["feature"].values[best])
-            moving[mode] |= name in VELOCITIES
+            moving[mode] |= name.removesuffix("_x").removesuffix("_y") in DIRECTED
             words.append(_word(name, float(described["partial_r"][mode, best]), described, mode))
         subtype.append(" + ".join(words) or "none")
     for effect in added.values():
@@ -80,14 +99,33 @@ def label_modes(described: xr.Dataset, *, q: float, min_r: float) -> xr.Dataset:
     added["label"] = xr.DataArray(label, dims="mode")
     added["subtype"] = xr.DataArray(np.array(subtype), dims="mode")
     added["direction"] = direction.assign_attrs(described["direction"].attrs)
-    return described.assign(added)
+    return described.drop_vars("agreement", errors="ignore").assign(added)
 
 
 def _word(name: str, partial_r: float, described: xr.Dataset, mode: int) -> str:
-    if name in VELOCITIES:
+    differ = (
+        "agreement" in described
+        and float(described["agreement"].sel(feature=name)[mode]) < AGREEING
+    )
+    if name in DIRECTED:
         degrees = float(described["direction"][mode])
-        return f"translation ({degrees:.0f} deg)" if np.isfinite(degrees) else "translation"
+        return f"translation ({degrees:.0f} deg)" if np.isfinite(degrees) else "translation by cell"
+    component = name[-1] if name[:-2] in DIRECTED and name[-2:] in ("_x", "_y") else ""
+    if component:
+        degrees = float(described["direction"][mode])
+        if (
+            np.isnan(degrees)
+            and f"{name[:-2]}_{'xy'[component == 'x']}" not in described["feature"]
+        ):
+            # A field one pixel wide has one axis.
+            degrees = {"x": 0, "y": 90}[component] + (0 if partial_r > 0 else 180)
+            described["direction"][mode] = degrees
+        if differ or np.isnan(degrees):
+            return "translation by cell"
+        return f"translation ({degrees:.0f} deg)"
     if name == "luminance":  # the one feature that is as much there when it is low as when high
-        return "ON" if partial_r > 0 else "OFF"
+        return "ON and OFF by cell" if differ else "ON" if partial_r > 0 else "OFF"
     word = SUBTYPES.get(name, name.replace("_", " "))
+    if differ:
+        return f"{word}, sign by cell"
     return word if partial_r > 0 else f"suppressed by {word}"

@@ -11,7 +11,8 @@ from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.interneurons import interneuron_fields, interneuron_map
 from retina_codec.plot.kernels import filters
-from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
+from retina_codec.plot.mode_filters import dictionary_with_filters
+from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
 from retina_codec.plot.recovered import burst, recovery
@@ -21,8 +22,10 @@ from retina_codec.plot.timeline import mode_timeline
 __all__ = [
     "alignment",
     "burst",
+    "coactivation",
     "contribution",
     "dictionary",
+    "dictionary_with_filters",
     "epoch_selectivity",
     "filters",
     "interneuron_fields",

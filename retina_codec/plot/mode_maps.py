@@ -25,6 +25,7 @@ from retina_codec.plot.style import (
 )
 
 SIGNIFICANT = 0.05
+MOST_LIFT = 3.0  # binary logarithm
 
 
 @styled
@@ -179,6 +180,66 @@ def mode_features(description: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     head_columns(ax, [(families[a], a, b) for a, b in itertools.pairwise(starts)])
     _name_rows(ax, description)
     ax.set(ylabel="mode", xlabel=f"feature (dot: q < {SIGNIFICANT:g})")
+    return ax
+
+
+@styled
+def coactivation(found: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Draw which modes are on together more, or less, often than by chance.
+
+    Parameters
+    ----------
+    found : Dataset
+        As from `retina_codec.modes.coactivation`: lift and q_value (mode, other).
+    ax : matplotlib Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        With a heat map (mode, other) of the binary logarithm of the lift (cut at 3: eight times as
+        often; pale where undefined, and on the diagonal), and a dot where q < 0.05.
+
+    Raises
+    ------
+    TypeError
+        If `found` or `ax` is of another type.
+    ValueError
+        If a variable is missing.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from retina_codec import plot
+    >>> dims = ("mode", "other")
+    >>> found = xr.Dataset({"lift": (dims, [[5, 2], [2, 5.0]]), "q_value": (dims, np.eye(2))})
+    >>> plot.coactivation(found).get_xlabel()
+    'other mode (dot: q < 0.05)'
+    """
+    if not isinstance(found, xr.Dataset):
+        raise TypeError(
+            f"found is a {type(found).__name__}; expected the Dataset of "
+            "retina_codec.modes.coactivation"
+        )
+    missing = [name for name in ("lift", "q_value") if name not in found]
+    if missing:
+        raise ValueError(
+            f"found has no {', '.join(missing)}; expected the Dataset of "
+            "retina_codec.modes.coactivation"
+        )
+    lift = found["lift"].transpose("mode", "other").values.astype(float)
+    q = found["q_value"].transpose("mode", "other").values
+    # Never together: as far below chance as the colours go.
+    shown = np.log2(np.clip(lift, 2.0**-MOST_LIFT, 2.0**MOST_LIFT))
+    np.fill_diagonal(shown, np.nan)
+    ax = axes_for(ax, heat_size(*shown.shape))
+    heat_map(ax, shown, "log2 (together / by chance)", symmetric=True)
+    rows, columns = np.nonzero(q < SIGNIFICANT)
+    ax.scatter(columns, rows, s=9, color="black", linewidths=0)
+    names = found["mode"].values if "mode" in found.coords else range(len(shown))
+    mark_rows(ax, names, fewer=True)
+    mark_columns(ax, names, fewer=True)
+    ax.set(ylabel="mode", xlabel=f"other mode (dot: q < {SIGNIFICANT:g})")
     return ax
 
 

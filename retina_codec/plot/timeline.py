@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from retina_codec._common.checks import require_array, require_dims
+from retina_codec.plot.columns import side_by_side
 from retina_codec.plot.mode_maps import color_of, labels_of, mode_names
 from retina_codec.plot.stretches import (
     TIME_LABEL,
@@ -41,6 +42,7 @@ from retina_codec.plot.style import (
     styled,
 )
 
+IN_STRIP = 12  # frames
 REST = ("", "transition")  # epochs that are none
 # Warm for light and cool for motion, as for the labels of modes.
 EPOCH_COLORS = {
@@ -60,6 +62,7 @@ def mode_timeline(
     *,
     stimulus: xr.DataArray | None = None,
     rate: xr.DataArray | None = None,
+    contribution: xr.DataArray | None = None,
     description: xr.Dataset | None = None,
     time: Stretch = None,
     cell: object = None,
@@ -72,10 +75,13 @@ def mode_timeline(
     loadings : DataArray
         ``modes.loadings``: (time, mode) or (time, cell, mode).
     stimulus : DataArray, optional
-        (time, [color,] y, x): its mean luminance is drawn. The coordinate epoch (time), of the
-        stimulus or the loadings, becomes a coloured band.
+        (time, [color,] y, x): frames at equal distances are drawn, and its mean luminance. The
+        coordinate epoch (time), of the stimulus or the loadings, becomes a coloured band.
     rate : DataArray, optional
         (time, cell) or (time,): rates in Hz; of one cell a line, of several a heat map.
+    contribution : DataArray, optional
+        (time[, cell][, sign], channel), summed over space: what each channel contributed to the
+        cell, or on average over cells.
     description : Dataset, optional
         As from `retina_codec.describe_modes`: names of modes are coloured by what they carry.
     time : slice or (float, float), optional
@@ -89,7 +95,8 @@ def mode_timeline(
     Returns
     -------
     ndarray of matplotlib Axes
-        From top to bottom: epochs, stimulus, rates (each if there is something to draw), loadings.
+        From top to bottom: epochs, frames, mean stimulus, rates, contributions (each if there is
+        something to draw), loadings.
 
     Raises
     ------
@@ -123,11 +130,16 @@ def mode_timeline(
     epoch = _epochs(luminance, shown)
     if epoch is not None:
         panels.append(("epoch", 0.25, epoch))
-    if luminance is not None:
+    if stimulus is not None and luminance is not None:
+        if {"y", "x"} <= set(stimulus.dims) and stimulus.sizes["y"] * stimulus.sizes["x"] > 1:
+            panels.append(("frames", 0.8, in_stretch(stimulus, time, "stimulus")))
         panels.append(("stimulus", 0.8, luminance))
     if rate is not None:
         rates = _rates(rate, time, cell)
         panels.append(("rate", float(np.clip(0.13 * rates.sizes.get("cell", 0), 1.0, 4)), rates))
+    if contribution is not None:
+        parts = _contributions(contribution, time, cell)
+        panels.append(("contribution", float(np.clip(0.13 * parts.shape[1], 1.0, 4)), parts))
     n_modes = shown.sizes["mode"]
     panels.append(("loadings", float(np.clip(0.18 * n_modes, 1.5, 9)), shown))
 
@@ -143,8 +155,15 @@ def mode_timeline(
         elif kind == "stimulus":
             draw_line(ax, data, color=BLACK, linewidth=1)
             ax.set_ylabel(label_of(data, "mean\nstimulus"))
+        elif kind == "frames":
+            _draw_frames(ax, data)
         elif kind == "rate":
             _draw_rates(ax, data)
+        elif kind == "contribution":
+            draw_rows(ax, data, "unit", label_of(data, "contribution"), symmetric=True)
+            mark_rows(ax, data["unit"].values, fewer=True)
+            ax.set_ylabel("channel")
+            settle_ticks(ax, 7, "y")
         else:
             _draw_loadings(ax, data, "mean loading over cells" if over_cells else "loading")
     heat = axes[-1]
@@ -177,6 +196,56 @@ def _rates(rate: Any, time: Stretch, cell: object) -> xr.DataArray:
     rate = require_dims(require_array(rate, "rate"), ("time", "cell"), "rate", optional=("cell",))
     rate = rate if cell is None else one_cell(rate, cell, "rate")
     return in_stretch(rate, time, "rate")
+
+
+def _contributions(contribution: Any, time: Stretch, cell: object) -> xr.DataArray:
+    """Contributions (time, unit) to the cell, or their mean over cells."""
+    given = require_dims(
+        contribution, ("time", "cell", "sign", "channel"), "contribution", optional=("cell", "sign")
+    )
+    if "cell" in given.dims:
+        given = (
+            given.mean("cell", keep_attrs=True)
+            if cell is None
+            else one_cell(given, cell, "contribution")
+        )
+    given = in_stretch(given, time, "contribution")
+    values, units = side_by_side(given, "time")
+    groups = [name for name, start, stop in units.groups for _ in range(start, stop)]
+    marks = {"positive": "+", "negative": "-"}
+    names = [
+        f"{marks.get(group, '')}{name}" for group, name in zip(groups, units.names, strict=True)
+    ]
+    coords = {key: c for key, c in given.coords.items() if c.dims == ("time",)}
+    return xr.DataArray(values, {**coords, "unit": names}, ("time", "unit"), attrs=given.attrs)
+
+
+def _draw_frames(ax: Axes, stimulus: xr.DataArray) -> None:
+    """Strip of frames, each where it is shown."""
+    movie = stimulus.mean("color") if "color" in stimulus.dims else stimulus
+    movie = movie.transpose("time", "y", "x")
+    onsets = movie["time"].values
+    edges = np.linspace(onsets[0], onsets[-1] + bin_of(movie), IN_STRIP + 1)
+    places = np.clip(np.searchsorted(onsets, (edges[1:] + edges[:-1]) / 2), 0, len(onsets) - 1)
+    frames = movie.isel(time=np.unique(places))
+    low, high = float(frames.min()), float(frames.max())
+    width = 0.92 * (edges[1] - edges[0])
+    for frame in frames:
+        centre = frame["time"].item()
+        ax.imshow(
+            frame.values,
+            cmap="gray",
+            vmin=low,
+            vmax=high,
+            aspect="auto",
+            extent=(centre - width / 2, centre + width / 2, 1, 0),
+            interpolation="nearest",
+        )
+    ax.set(yticks=[], ylim=(1, 0))
+    ax.set_ylabel("frames", rotation=0, ha="right", va="center")
+    ax.tick_params(axis="x", length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
 
 
 def _draw_epochs(ax: Axes, epoch: xr.DataArray) -> None:

@@ -15,6 +15,9 @@ GRID_STEP = 3
 # little of it, a contrast reversal much), and a floor relative to the movie's contrast.
 RIDGE = 0.05
 FLOOR = 0.02
+# Pixels a frame. What is found in flicker, reversing gratings and contrast changes stays below;
+# slower motion fades out, so that what is no motion is none, not a little that follows the light.
+SLOWEST = 0.01
 # Share of the change that motion must explain to be believed: not at all, and fully; and the
 # weight of "no motion" where nothing is believed.
 DOUBT, TRUST = 0.3, 0.7
@@ -23,7 +26,7 @@ PRIOR = 0.2
 
 @dataclass(frozen=True)
 class Flow:
-    """Velocities in pixels a frame between consecutive frames, each (frame - 1,)."""
+    """Velocities in pixels a frame between consecutive frames, each (frame - 1, place)."""
 
     velocity_y: np.ndarray
     velocity_x: np.ndarray
@@ -45,7 +48,7 @@ class FlowEstimator:
     shape : tuple of int
         Height and width of the field in pixels.
     place_weights : tuple of ndarray
-        Weight of every row and of every column.
+        Weight of every row (place, y) and of every column (place, x).
     contrast : float
         Root mean squared contrast of the movie, against which structure is judged.
     """
@@ -55,19 +58,18 @@ class FlowEstimator:
     ) -> None:
         self._smooth = [_smoothing_matrix(n) for n in shape]
         self._slope = [_slope_matrix(n) for n in shape]
-        self._window = [_window_matrix(n) for n in shape]
-        rows, columns = (place[_centres(n)] for place, n in zip(place_weights, shape, strict=True))
-        weight = np.outer(rows, columns)
-        self._weight = weight / weight.max()
+        self._window = [window_matrix(n) for n in shape]
+        self._weight = weights_on_grid(place_weights)
+        self.n_places = len(self._weight)
         self._floor = (FLOOR * contrast) ** 2 + 1e-12  # far below any contrast shown
 
     def __call__(self, frames: np.ndarray) -> Flow:
         """Motion between consecutive frames (frame, y, x)."""
         smooth_y, smooth_x = self._smooth
         slope_y, slope_x = self._slope
-        smoothed = _apply(frames, smooth_y, smooth_x)
-        along_y = _apply(frames, slope_y, smooth_x)
-        along_x = _apply(frames, smooth_y, slope_x)
+        smoothed = apply(frames, smooth_y, smooth_x)
+        along_y = apply(frames, slope_y, smooth_x)
+        along_x = apply(frames, smooth_y, slope_x)
         change = smoothed[1:] - smoothed[:-1]
         picture, gy, gx = ((f[1:] + f[:-1]) / 2 for f in (smoothed, along_y, along_x))
         unsteady = (along_y[1:] - along_y[:-1]) ** 2 + (along_x[1:] - along_x[:-1]) ** 2
@@ -92,11 +94,11 @@ class FlowEstimator:
         explained = (self._floor - vy * yd - vx * xd) / (self._floor + np.maximum(dd, 0))
         belief = np.clip((explained - DOUBT) / (TRUST - DOUBT), 0, 1)
         # Structure of a window relative to the ridge: 0 on grey, up to 1.
-        weight = self._weight / (ridge + yy + xx)
-        return _pool(vy, vx, belief, weight * yy, weight * yx, weight * xx)
+        whole = ridge + yy + xx
+        return _pool(vy, vx, belief, yy / whole, yx / whole, xx / whole, self._weight)
 
     def _local(self, field: np.ndarray) -> np.ndarray:
-        return _apply(field, *self._window)
+        return apply(field, *self._window)
 
 
 def _pool(
@@ -106,39 +108,65 @@ def _pool(
     yy: np.ndarray,
     yx: np.ndarray,
     xx: np.ndarray,
+    weight: np.ndarray,
 ) -> Flow:
-    """Pool local velocities, each in the directions in which its window has structure."""
-    strongest = (yy + xx) / 2 + np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
-    everything = strongest.sum(axis=(1, 2)) + 1e-12
-    strongest, yy, yx, xx = (belief * f for f in (strongest, yy, yx, xx))
+    """Pool local velocities round each place, in the directions their windows have structure in."""
 
     def total(local: np.ndarray) -> np.ndarray:
-        return local.sum(axis=(1, 2))
+        return local.reshape(len(local), -1) @ weight.T
 
-    doubted = PRIOR * (everything - total(strongest)) + 1e-6 * everything
-    mean_y, mean_x = _solve(
-        total(yy) + doubted,
-        total(yx),
-        total(xx) + doubted,
-        total(yy * vy + yx * vx),
-        total(yx * vy + xx * vx),
+    strongest = (yy + xx) / 2 + np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
+    everything = total(strongest) + 1e-12
+    strongest, yy, yx, xx = (belief * f for f in (strongest, yy, yx, xx))
+    believed = total(strongest)
+    doubted = PRIOR * (everything - believed) + 1e-6 * everything
+    sum_yy, sum_yx, sum_xx = total(yy), total(yx), total(xx)
+    along_y, along_x = yy * vy + yx * vx, yx * vy + xx * vx
+    sum_y, sum_x = total(along_y), total(along_x)
+    mean_y, mean_x = _solve(sum_yy + doubted, sum_yx, sum_xx + doubted, sum_y, sum_x)
+    # Of the squared deviations from the mean, in the metric of the structure.
+    spread = (
+        total(along_y * vy + along_x * vx)
+        - 2 * (mean_y * sum_y + mean_x * sum_x)
+        + mean_y**2 * sum_yy
+        + 2 * mean_y * mean_x * sum_yx
+        + mean_x**2 * sum_xx
     )
-    dy, dx = vy - mean_y[:, None, None], vx - mean_x[:, None, None]
-    spread = total(yy * dy**2 + 2 * yx * dy * dx + xx * dx**2)
-    n = total(strongest) + doubted
+    n = believed + doubted
+    fast = _fading(np.hypot(mean_y, mean_x))
+    speed = total(strongest * np.hypot(vy, vx)) / n
+    differential = np.sqrt(np.maximum(spread, 0) / n)
     return Flow(
-        velocity_y=mean_y,
-        velocity_x=mean_x,
-        speed=total(strongest * np.hypot(vy, vx)) / n,
-        differential_motion=np.sqrt(np.maximum(spread, 0) / n),
+        velocity_y=mean_y * fast,
+        velocity_x=mean_x * fast,
+        speed=speed * _fading(speed),
+        differential_motion=differential * _fading(differential),
     )
+
+
+def _fading(speed: np.ndarray) -> np.ndarray:
+    """Factor of a speed: 0 up to `SLOWEST`, soon 1 above (non-negative garrote)."""
+    return np.maximum(0, 1 - np.square(SLOWEST / np.maximum(speed, SLOWEST)))
+
+
+def weights_on_grid(place_weights: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Weight (place, centre of a window), with the largest of each place 1.
+
+    Parameters
+    ----------
+    place_weights : tuple of ndarray
+        Weight of every row (place, y) and of every column (place, x).
+    """
+    rows, columns = (weights[:, centres(weights.shape[1])] for weights in place_weights)
+    weight = (rows[:, :, None] * columns[:, None, :]).reshape(len(rows), -1)
+    return weight / weight.max(axis=1, keepdims=True)
 
 
 def _named(*fields: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return list(zip("yxmd", fields, strict=True))
 
 
-def _apply(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def apply(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Apply a matrix along y and one along x."""
     return rows @ frames @ columns.T
 
@@ -175,14 +203,14 @@ def _band(n: int, kernel: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _centres(n: int) -> np.ndarray:
+def centres(n: int) -> np.ndarray:
     """Every third pixel, with margins alike."""
     return np.arange(((n - 1) % GRID_STEP) // 2, n, GRID_STEP)
 
 
-def _window_matrix(n: int) -> np.ndarray:
+def window_matrix(n: int) -> np.ndarray:
     """Normalised Gaussian windows (centre, pixel) round every third pixel."""
-    window = np.exp(-0.5 * ((np.arange(n) - _centres(n)[:, None]) / WINDOW) ** 2)
+    window = np.exp(-0.5 * ((np.arange(n) - centres(n)[:, None]) / WINDOW) ** 2)
     if n > 4:
         # What enters at the edge is not a shift of what was seen.
         window[:, [0, -1]] = 0

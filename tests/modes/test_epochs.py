@@ -97,3 +97,57 @@ def test_what_lies_between_epochs_is_left_out_and_still_divides_them():
     assert float(scored["mean_loading"].sel(epoch="bar")[0]) == 1.0
     with pytest.raises(ValueError, match="one class only"):
         epoch_selectivity(driven.expand_dims("mode"), epochs, ignore=["pause", "still"])
+
+
+def test_purity_of_planted_shares():
+    """Activity 3 : 1 between two classes of unequal length is 3 / (3 + 1 + 0)."""
+    labels = np.repeat(ORDER, [60 if name == "still" else 20 for name in ORDER])
+    epochs = xr.DataArray(labels, dims="time", coords={"time": np.arange(labels.size) * 0.01})
+    values = np.stack(
+        [
+            3.0 * (labels == "bar") + (labels == "still"),
+            -7.0 * (labels == "grating"),
+            0 * (labels == ""),
+        ],
+        axis=1,
+    )
+    loadings = xr.DataArray(values, dims=("time", "mode"), coords={"time": epochs["time"]})
+    scored = epoch_selectivity(loadings, epochs, n_bootstrap=20)
+    assert list(scored.assigned.values[:2]) == ["bar", "grating"]
+    np.testing.assert_allclose(scored.purity, [0.75, 1, np.nan])
+    np.testing.assert_allclose(scored.purity_low[:2], [0.75, 1])
+    assert float(scored.mean_purity) == pytest.approx((3 + 7) / (4 + 7))
+
+
+def test_purity_is_assigned_on_one_half_and_scored_on_the_other():
+    epochs = stimulus()
+    rng = np.random.default_rng(2)
+    noise = np.abs(rng.normal(size=(len(ORDER), 200))).repeat(LENGTH, axis=0)
+    loadings = xr.DataArray(noise, dims=("time", "mode"), coords={"time": epochs["time"]})
+    scored = epoch_selectivity(loadings, epochs, n_bootstrap=100)
+    assert float(scored.purity.mean()) == pytest.approx(1 / 3, abs=0.02)
+    inside = (scored.purity_low <= 1 / 3) & (scored.purity_high >= 1 / 3)
+    assert 0.7 < float(inside.mean()) < 0.99  # three epochs of each class: short intervals
+    assert scored.mean_purity_low < scored.mean_purity < scored.mean_purity_high
+
+
+def test_groups_are_one_class_with_epochs_of_their_own():
+    epochs = stimulus()
+    loadings = loadings_for(epochs, np.random.default_rng(0))
+    scored = epoch_selectivity(loadings, epochs, groups={"motion": ["bar", "grating"]})
+    assert list(scored["epoch"].values) == ["motion", "still"]
+    merged = epochs.copy(data=np.where(epochs == "still", "still", "motion"))
+    second = np.zeros(epochs.size, dtype=bool)
+    starts = np.arange(len(ORDER)) * LENGTH
+    for members in (["bar", "grating"], ["still"]):
+        own = [start for start, name in zip(starts, ORDER, strict=True) if name in members]
+        for start in own[1::2]:
+            second[start : start + LENGTH] = True
+    expected = roc_auc_score(merged.values[second] == "motion", loadings.values[second, 1])
+    assert float(scored.auc.sel(epoch="motion")[1]) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="groups: 'gratings' is no label of epochs; did you mean"):
+        epoch_selectivity(loadings, epochs, groups={"motion": ["gratings"]})
+    with pytest.raises(ValueError, match="groups: 'bar' is in two groups"):
+        epoch_selectivity(loadings, epochs, groups={"a": ["bar"], "b": ["bar"]})
+    with pytest.raises(TypeError, match="is one string"):
+        epoch_selectivity(loadings, epochs, groups={"motion": "bar"})

@@ -7,9 +7,11 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from retina_codec import stimuli
 from retina_codec.stimuli import stimulus_features
+from retina_codec.stimuli.motion_energy import MotionEnergy, temporal_filters
 from retina_codec.stimuli.movie import make_movie
 
-MOTION = ("velocity_x", "velocity_y", "speed", "differential_motion")
+ENERGY = ("motion_energy_x", "motion_energy_y")
+MOTION = ("velocity_x", "velocity_y", *ENERGY, "speed", "differential_motion")
 Y, X = np.mgrid[:24, :24]
 T = np.arange(60)[:, None, None]
 
@@ -73,7 +75,8 @@ STILL = {
 def test_what_does_not_move_has_no_motion(name):
     found = features_of(STILL[name])
     for variable in MOTION:
-        assert float(np.abs(found[variable]).max()) < 0.5, variable  # 0.005 pixel a frame
+        # Nothing at all: a trace that followed the light would correlate as well as motion does.
+        assert float(np.abs(found[variable]).max()) == 0, variable
 
 
 def test_noise_and_saccades_have_little_motion():
@@ -149,9 +152,11 @@ def test_families_units_and_coordinates_travel():
 
 def test_small_fields_have_the_motion_they_can_have():
     point = features_of(np.random.default_rng(0).normal(size=(30, 1, 1)))
-    assert set(point) == {"luminance", "luminance_on", "luminance_off", "contrast"}
+    light = {"luminance", "luminance_on", "luminance_off", "contrast", "temporal_contrast"}
+    assert set(point) == light
     row = features_of(np.sin(2 * np.pi * (np.arange(24) - 0.3 * T) / 8) * np.ones((1, 1)))
-    assert "velocity_y" not in row
+    assert not {"velocity_y", "motion_energy_y"} & set(row)
+    assert float(row["motion_energy_x"][20:].mean()) > 0.2
     assert float(row["velocity_x"][1:].median()) == pytest.approx(30, rel=0.1)
     column = features_of(np.sin(2 * np.pi * (np.arange(24)[:, None] + 0.3 * T) / 8))
     assert "velocity_x" not in column
@@ -168,6 +173,81 @@ def test_no_difference_crosses_a_block_and_chunks_do_not_show(monkeypatch):
     assert float(found["speed"][41]) > 20
     monkeypatch.setattr("retina_codec.stimuli.features.FRAMES_AT_ONCE", 7)
     xr.testing.assert_allclose(stimulus_features(joined), found, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("direction", "speed"), [(0, 0.1), (60, 0.5), (200, 1.5), (270, 0.3)])
+def test_motion_energy_has_the_sign_and_angle_of_the_motion(direction, speed):
+    found = features_of(translated(texture("leaves"), speed, direction, n_frames=60))
+    x, y = (float(found[name][15:].mean()) for name in ENERGY)
+    off = (np.degrees(np.arctan2(y, x)) - direction + 180) % 360 - 180
+    assert abs(off) < 15
+    assert np.hypot(x, y) > 0.1
+    assert float(np.abs(found[list(ENERGY)].to_array()).max()) <= 1
+    # A share: it does not depend on contrast.
+    pale = features_of(0.1 * translated(texture("leaves"), speed, direction, n_frames=60))
+    np.testing.assert_allclose(pale["motion_energy_x"], found["motion_energy_x"], atol=1e-6)
+
+
+def test_motion_energy_is_the_textbook_sum_of_squares():
+    """A literal twin: both energies of Adelson and Bergen, filter by filter, at one place."""
+    movie = translated(texture("blobs"), 0.4, 30, n_frames=30)
+    weights = (np.eye(24)[[10]], np.eye(24)[[13]])
+    energy = MotionEnergy(weights, 1.0, 0.01)
+    fast, slow = temporal_filters(0.01)
+    rightward = leftward = 0.0
+    across = np.exp(-0.5 * ((np.arange(24) - 10) / 2.5) ** 2)
+    across[[0, -1]] = 0
+    for period in (6.0, 12.0):
+        envelope = np.exp(-0.5 * ((np.arange(24) - 13) / (0.4 * period)) ** 2)
+        envelope /= envelope.sum()
+        waves = {}
+        for name, wave in (("even", np.cos), ("odd", np.sin)):
+            kernel = 2 * envelope * wave(2 * np.pi * (np.arange(24) - 13) / period)
+            kernel -= envelope * kernel.sum()
+            course = np.einsum("tyx,y,x->t", movie, across / across.sum(), kernel)
+            waves[name] = [np.convolve(course, h)[:30] for h in (fast, slow)]
+        (a_, a), (b_, b) = waves["even"], waves["odd"]
+        rightward = rightward + (a + b_) ** 2 + (a_ - b) ** 2
+        leftward = leftward + (a - b_) ** 2 + (a_ + b) ** 2
+    expected = (rightward - leftward) / (rightward + leftward)
+    found = energy(movie)["x"][:, 0]
+    np.testing.assert_allclose(found, expected[energy.n_before :], atol=0.02)
+    assert found.mean() > 0.1
+
+
+def test_several_places_are_each_alone():
+    movie = stimuli.moving_bars(n_frames=120, seed=0)
+    at = xr.Dataset(
+        {
+            "y": ("cell", [3.0, 12, 20]),
+            "x": ("cell", [4.0, 12, 7]),
+            "radius": ("cell", [2.0, 4, 3]),
+        },
+        coords={"cell": ["a", "b", "c"]},
+    )
+    found = stimulus_features(movie, at=at)
+    assert found["luminance"].dims == ("time", "cell")
+    assert list(found["cell"].values) == ["a", "b", "c"]
+    assert found["velocity_x"].attrs["family"] == "motion"
+    for cell, place in enumerate([(3, 4, 2), (12, 12, 4), (20, 7, 3)]):
+        alone = stimulus_features(movie, at=place)
+        for name in alone:
+            np.testing.assert_allclose(found[name][:, cell], alone[name], atol=1e-7)
+    as_coords = stimulus_features(movie, at=at.set_coords(["y", "x", "radius"]))
+    xr.testing.assert_allclose(as_coords["speed"].variable, found["speed"].variable)
+
+
+def test_temporal_contrast_is_the_deviation_of_the_last_quarter_of_a_second():
+    level = np.random.default_rng(0).normal(size=60)
+    movie = make_movie(level[:, None, None] + np.zeros((1, 4, 4)), bin_width=0.01, epoch="test")
+    found = stimulus_features(movie)["temporal_contrast"]
+    assert float(found[0]) == 0
+    assert float(found[10]) == pytest.approx(level[:11].std(), rel=1e-6)
+    assert float(found[59]) == pytest.approx(level[35:60].std(), rel=1e-6)
+    # It does not look into another block.
+    joined = stimuli.concatenate([movie, movie + 5])
+    twice = stimulus_features(joined)["temporal_contrast"].values
+    np.testing.assert_allclose(twice[60:], found, atol=1e-6)
 
 
 def test_dim_order_and_colour_do_not_matter():
@@ -192,6 +272,13 @@ def test_bad_input_is_named():
         stimulus_features(movie, at=(3, 7))
     with pytest.raises(ValueError, match="expected \\(y, x\\) or"):
         stimulus_features(movie, at=(3, 3, 0))
+    places = xr.Dataset({"y": ("cell", [3.0, 3]), "x": ("cell", [3.0, 9])})
+    with pytest.raises(ValueError, match="x=9 is outside the field"):
+        stimulus_features(movie, at=places)
+    with pytest.raises(ValueError, match="at has no x\\(cell\\)"):
+        stimulus_features(movie, at=places.drop_vars("x"))
+    with pytest.raises(ValueError, match="radius that is not"):
+        stimulus_features(movie, at=places.assign(x=places.y, radius=("cell", [1.0, 0])))
     with pytest.raises(ValueError, match="no coordinate 'y'"):
         stimulus_features(movie.drop_vars("y"), at=(3, 3))
     with pytest.raises(ValueError, match="stimulus is empty"):
