@@ -19,6 +19,7 @@ from .interneurons import compare_interneurons
 from .models import Model, evaluate, load_model, train
 from .modes import (
     Modes,
+    choose_modes,
     describe_modes,
     epoch_selectivity,
     fit_modes,
@@ -47,6 +48,7 @@ __all__ = [
     "attribution",
     "catalogue",
     "check_alignment",
+    "choose_modes",
     "classifiers",
     "compare_interneurons",
     "contributions",
