@@ -138,6 +138,7 @@ def choose_modes(
             tolerance=tolerance,
             fit=attrs["parameters"],
         ),
+        "min_stability": float(min_stability),
         "recommended_n_modes": size,
         "recommended_k": number,
         "rule": rule,

@@ -27,9 +27,8 @@ from retina_codec.modes.rows import Rows, Survey, TrainingRows
 from retina_codec.modes.scaling import SCALINGS, ColumnScaling
 from retina_codec.modes.training import NETWORKS, fit_network
 
-WHOLE_K = ("topk",)
 USES_K = ("topk", "batch_topk", "jumprelu")
-PENALTIES = {"jumprelu": 1.0, "l1": 0.3, "codec": 1e-4}
+PENALTIES = {"jumprelu": 4.0, "l1": 0.3, "codec": 1e-4}
 MAX_EPOCHS = {"codec": 400}
 
 
@@ -93,7 +92,7 @@ def fit_modes(
         Modes active in a sample: the most (``"topk"``), or their mean (``"batch_topk"``,
         ``"jumprelu"``).
     penalty : float, optional
-        Weight of the term that makes it sparse: by default 1 for ``"jumprelu"`` (of
+        Weight of the term that makes it sparse: by default 4 for ``"jumprelu"`` (of
         ``(l0 / k - 1)**2``), 0.3 for ``"l1"``, 1e-4 for ``"codec"``.
     threshold : float
         Of the codes of ``"codec"``, between 0 and 1.

@@ -10,6 +10,7 @@ from retina_codec.plot.alignment import alignment
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.kernels import filters
+from retina_codec.plot.mode_choice import mode_choice
 from retina_codec.plot.mode_maps import dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
@@ -24,6 +25,7 @@ __all__ = [
     "filters",
     "interneuron_match",
     "mode_cells",
+    "mode_choice",
     "mode_features",
     "mode_timeline",
     "movie_frames",

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
+from retina_codec._common import checks
 from retina_codec._common.files import save_tree
 from retina_codec.modes import fit_modes, load_modes, training
 from retina_codec.modes.codec import Codec, sigmoid_code
@@ -16,7 +17,8 @@ from retina_codec.modes.result import KINDS
 from retina_codec.modes.scaling import SCALINGS
 from retina_codec.modes.training import NETWORKS
 
-QUICK = {"n_modes": 6, "max_epochs": 4, "progress": False}
+# A low threshold of "codec", whose few epochs leave codes near a half.
+QUICK = {"n_modes": 6, "max_epochs": 4, "threshold": 0.3, "progress": False}
 SPARSE = {"topk": 2, "batch_topk": 1.44, "jumprelu": 1.44}  # 12 % of 12 atoms are active
 
 
@@ -41,12 +43,11 @@ def test_planted_dictionary_is_recovered(planted, autoencoder, seed):
     np.testing.assert_allclose(np.linalg.norm(modes.dictionary, axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", ["std", "signed_sqrt"])
-def test_codec_with_annealed_threshold_keeps_its_modes(planted, scaling):
-    values, _ = planted(0, n=3000)
+def test_codec_with_annealed_threshold_keeps_its_modes(planted):
+    values, _ = planted(0, n=2000)
     contribution = xr.DataArray(values, dims=("time", "channel"))
     options = {"features": "channel", "autoencoder": "codec", "n_modes": 24, "progress": False}
-    modes = fit_modes(contribution, scaling=scaling, max_epochs=100, **options)
+    modes = fit_modes(contribution, max_epochs=100, **options)
     assert (modes.loadings["active_fraction"] == 0).mean() <= 0.1
     loadings = modes.loadings.values
     assert ((loadings == 0) | ((loadings > 0.9) & (loadings <= 1))).all()
@@ -54,14 +55,13 @@ def test_codec_with_annealed_threshold_keeps_its_modes(planted, scaling):
 
 def test_fixed_threshold_of_codec_kills_everything_and_says_so(contribution):
     with pytest.raises(ValueError, match=r"threshold=0.99 with anneal=0 kills every code; anneal"):
-        fit_modes(contribution, autoencoder="codec", threshold=0.99, anneal=0, **QUICK)
+        fit_modes(contribution, autoencoder="codec", **{**QUICK, "threshold": 0.99, "anneal": 0})
 
 
-@pytest.mark.parametrize("autoencoder", ["l1", "jumprelu"])
-def test_penalty_that_leaves_nothing_is_said(contribution, autoencoder):
-    options = {**QUICK, "max_epochs": 60, "k": 0.001, "penalty": 1e3}
+def test_penalty_that_leaves_nothing_is_said(contribution):
+    options = {**QUICK, "max_epochs": 1, "learning_rate": 1.0, "penalty": 1e3}
     with pytest.raises(ValueError, match="no mode is active in any sample: penalty=1000"):
-        fit_modes(contribution, autoencoder=autoencoder, **options)
+        fit_modes(contribution, autoencoder="l1", **options)
 
 
 @pytest.mark.parametrize("autoencoder", KINDS)
@@ -104,9 +104,7 @@ def test_every_autoencoder(contribution, tmp_path, autoencoder):
         xr.testing.assert_identical(modes.dictionary, loaded.dictionary)
         xr.testing.assert_identical(modes.score(), loaded.score())
         xr.testing.assert_identical(modes.reconstruct(), loaded.reconstruct())
-        xr.testing.assert_identical(
-            modes.transform(contribution), loaded.transform(contribution)
-        )
+        xr.testing.assert_identical(modes.transform(contribution), loaded.transform(contribution))
 
 
 @pytest.mark.parametrize("autoencoder", NETWORKS)
@@ -178,7 +176,7 @@ def test_given_atoms_stay_and_only_the_encoder_is_fitted(planted):
     for autoencoder in NETWORKS:
         modes = fit_modes(
             contribution, features="channel", dictionary=atoms, autoencoder=autoencoder,
-            max_epochs=5, progress=False,
+            max_epochs=5, threshold=0.3, progress=False,
         )  # fmt: skip
         order = abs(atoms.values[:, None] - modes.dictionary.values[None]).sum(-1).argmin(1)
         assert sorted(order) == list(range(12))
@@ -231,29 +229,32 @@ def test_codec_is_what_the_paper_says():
 
 
 def test_topk_against_sorting():
-    code = torch.rand(50, 9, generator=torch.Generator().manual_seed(0))
+    code = np.random.default_rng(0).random((50, 9))
     expected = np.where(code >= np.sort(code, axis=1)[:, -3:-2], code, 0)
-    np.testing.assert_array_equal(strongest(code, 3), expected)
+    np.testing.assert_array_equal(strongest(torch.from_numpy(code), 3), expected)
 
 
 @pytest.mark.parametrize("autoencoder", ["batch_topk", "jumprelu"])
 def test_mean_number_of_active_modes_is_k(planted, autoencoder):
-    values, _ = planted(1, n=4000)
+    values, _ = planted(1, n=2000)
     modes = fit_modes(
         xr.DataArray(values, dims=("time", "channel")),
-        features="channel", autoencoder=autoencoder, n_modes=12, k=2.5, max_epochs=60,
+        features="channel", autoencoder=autoencoder, n_modes=12, k=2.5, max_epochs=40,
         progress=False,
     )  # fmt: skip
     assert float(modes.score()["l0"]) == pytest.approx(2.5, rel=0.15)
 
 
 @pytest.mark.parametrize("autoencoder", ["topk", "batch_topk", "codec", "pca", "nmf"])
-def test_larger_than_memory_is_read_in_blocks(movie_contribution, tmp_path, autoencoder):
+def test_larger_than_memory_is_read_in_blocks(
+    movie_contribution, tmp_path, monkeypatch, autoencoder
+):
     contribution = movie_contribution(n=1000)
     store = tmp_path / "c.zarr"
     save_tree(contribution.chunk({"time": 50}).to_dataset(), store)
     lazy = xr.open_zarr(store)["contribution"]
     options = {"autoencoder": autoencoder, **QUICK}
+    monkeypatch.setattr(checks, "BLOCK_BYTES", contribution.nbytes // 10)
     reads = []
 
     class Watched(xr.DataArray):
@@ -261,7 +262,8 @@ def test_larger_than_memory_is_read_in_blocks(movie_contribution, tmp_path, auto
 
         @property
         def values(self):
-            reads.append(self.sizes["time"])
+            if self.ndim == 4:
+                reads.append(self.sizes["time"])
             return super().values
 
     budget = contribution.nbytes / 2
@@ -312,7 +314,7 @@ def test_bad_settings_are_named(contribution):
     fails("scaling='sd' is not known", scaling="sd")
     fails("unit_norm=False with autoencoder='l1'", autoencoder="l1", unit_norm=False)
     fails("non_negative is not for the baseline 'nmf'", autoencoder="nmf", non_negative=True)
-    with pytest.raises(TypeError, match="k=1.5; expected a whole number"):
+    with pytest.raises(TypeError, match=r"k=1\.5; expected a whole number"):
         fit_modes(contribution, **{**QUICK, "k": 1.5})
     modes = fit_modes(contribution, **QUICK)
     with pytest.raises(ValueError, match="labels='hdf' is not known"):
