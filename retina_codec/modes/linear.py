@@ -17,8 +17,8 @@ ROWS_AT_ONCE = 65536
 # Share of the running mean that a mini-batch brings to the threshold of batch_topk.
 MEMORY = 0.02
 # JumpReLU, in units of loadings (which are about 1 when a mode is active).
-FIRST_THRESHOLD = 0.1
-BANDWIDTH = 0.2
+FIRST_THRESHOLD = 0.5
+BANDWIDTH = 0.5
 
 
 @dataclass(frozen=True, eq=False)

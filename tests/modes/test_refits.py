@@ -50,7 +50,7 @@ def test_stability_stands_beside_its_controls(teams_of_three):
     assert float(found["half_stability"].median()) > 0.99
     shuffled = float(found["control_stability"].sel(control="phase_shuffled").median())
     untrained = float(found["control_stability"].sel(control="untrained").median())
-    assert shuffled < 0.8 and untrained < float(found["stability"].median())
+    assert max(shuffled, untrained) < float(found["stability"].median()) - 0.05
     # Worked by hand: one seed, one half, one control.
     reference = fit_modes(contribution, seed=0, **options)
     refit = fit_modes(contribution, seed=2, **options)
@@ -129,9 +129,9 @@ def json_seed(modes):
 def test_choice_is_the_smallest_size_that_loses_nothing(teams_of_three, tmp_path):
     contribution, _ = teams_of_three
     options = {"features": "channel", "max_epochs": 40, "progress": False}
-    curve = choose_modes(contribution, n_modes=(3, 5, 8), k=(1, 4), seeds=(0, 1), **options)
+    curve = choose_modes(contribution, n_modes=(3, 5, 8), k=(1, 6), seeds=(0, 1), **options)
     assert curve["r2"].dims == ("n_modes", "k", "seed")
-    assert curve["r2"].sel(n_modes=3, k=4).isnull().all()  # more at a time than there are
+    assert curve["r2"].sel(n_modes=3, k=6).isnull().all()  # more at a time than there are
     assert curve.attrs["recommended_n_modes"] == 5 and curve.attrs["recommended_k"] == 1
     assert "fewest modes whose R2 is within" in curve.attrs["rule"]
     fit = fit_modes(contribution, n_modes=5, k=1, seed=1, **options).score()
@@ -193,7 +193,7 @@ def test_bad_targets_are_named(contribution):
         target_reconstruction(modes, target.isel(time=slice(7)))
     with pytest.raises(ValueError, match="target has 1 NaN"):
         bad = target.copy()
-        bad[int(modes.score()["held_out"].argmax()), 0] = np.nan
+        bad[int(modes.score()["held_out"].values.argmax()), 0] = np.nan
         target_reconstruction(modes, bad)
     with pytest.raises(TypeError, match="target is a ndarray"):
         target_reconstruction(modes, target.values)
