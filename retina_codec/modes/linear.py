@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 65536
 MEMORY = 0.02
 # JumpReLU, in units of loadings (which are about 1 when a mode is active).
 FIRST_THRESHOLD = 0.5
-BANDWIDTH = 0.5
+BANDWIDTH = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ class LinearNetwork(Network):
 
     def rectified(self, rows: Tensor) -> Tensor:
         """Code (sample, mode) of which a kind keeps the strong values."""
-        return torch.relu(rows @ self.encoder.T + self.bias)
+        return torch.relu(torch.addmm(self.bias, rows, self.encoder.T))
 
     def training_code(self, rows: Tensor) -> Tensor:
         """As `code`."""
@@ -179,7 +179,10 @@ class TopKNetwork(LinearNetwork):
 
     def code(self, rows: Tensor) -> Tensor:
         """Keep the k strongest modes of each sample."""
-        return strongest(self.rectified(rows), int(self.settings.k))
+        # As strongest(self.rectified(rows), k), but only what is kept is rectified.
+        code = torch.addmm(self.bias, rows, self.encoder.T)
+        values, places = code.topk(int(self.settings.k), dim=1, sorted=False)
+        return torch.zeros_like(code).scatter(1, places, torch.relu(values))
 
     def fitted(self) -> TopK:
         """Return the autoencoder, on the CPU."""

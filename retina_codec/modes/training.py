@@ -84,7 +84,9 @@ def fit_network(
     for weight in network.weights.values():
         weight.requires_grad_()
     optimizer = torch.optim.Adam(
-        list(network.weights.values()), lr=learning_rate or network.learning_rate
+        list(network.weights.values()),
+        lr=learning_rate or network.learning_rate,
+        fused=device.type in ("cpu", "cuda"),
     )
     course = Course(best=network.clones())
     if checkpoint is not None and resume and checkpoint.exists():
