@@ -3,11 +3,11 @@
     python benchmarks/autoencoders.py [--samples N] [--runs R]
 
 The same data, sizes, batch size and number of epochs, one thread each, in pairs. Ours is the
-training of `fit_modes`, with the loss on samples kept aside and the revival of dead modes; theirs is
-`train_sae` with monitoring off, from a DataLoader (as its documentation shows) and from a generator
-of shuffled batches, which is faster. The whole of `fit_modes`, with its scores and the loadings of
-all samples, is timed too. `overcomplete` needs an older matplotlib (< 3.9): an environment of its own, with this
-package on its path.
+training of `fit_modes`, with the loss on samples kept aside and the revival of dead modes; theirs
+is `train_sae` with monitoring off, from a DataLoader (as its documentation shows) and from a
+generator of shuffled batches, which is faster. The whole of `fit_modes`, with its scores and the
+loadings of all samples, is timed too. `overcomplete` needs an older matplotlib (< 3.9): an
+environment of its own, with this package on its path.
 """
 
 from __future__ import annotations
