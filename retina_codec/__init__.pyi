@@ -20,6 +20,7 @@ from .interneurons import compare_interneurons
 from .models import Model, evaluate, load_model, train
 from .modes import (
     Modes,
+    choose_modes,
     describe_modes,
     epoch_selectivity,
     fit_modes,
@@ -50,6 +51,7 @@ __all__ = [
     "benchmark_recovery",
     "catalogue",
     "check_alignment",
+    "choose_modes",
     "classifiers",
     "compare_interneurons",
     "contributions",

@@ -28,7 +28,7 @@ class Autoencoder(ABC):
 
     @abstractmethod
     def encode(self, matrix: np.ndarray) -> np.ndarray:
-        """Return loadings (sample, mode) of `matrix` (sample, column)."""
+        """Return loadings (sample, mode) of `matrix` (sample, column), each row on its own."""
 
     def decode(self, loadings: np.ndarray) -> np.ndarray:
         """Reconstruction (sample, column): loadings times dictionary, plus the offset."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +32,22 @@ def fit_pca(training: np.ndarray, *, n_modes: int, seed: int) -> Pca:
     return Pca(
         fitted.components_.astype(np.float32, copy=False),
         fitted.mean_.astype(np.float32, copy=False),
+    )
+
+
+def fit_pca_to_blocks(blocks: Iterable[np.ndarray], *, n_modes: int) -> Pca:
+    """Principal components of rows that are not held together, from their covariance."""
+    n, total, products = 0, np.zeros(()), np.zeros(())
+    for block in blocks:
+        rows = block.astype(np.float64)
+        n += len(rows)
+        total = total + rows.sum(axis=0)
+        products = products + rows.T @ rows
+    mean = total / n
+    _, vectors = np.linalg.eigh(products / n - np.outer(mean, mean))
+    return Pca(
+        np.ascontiguousarray(vectors.T[::-1][:n_modes], dtype=np.float32),
+        mean.astype(np.float32),
     )
 
 
@@ -65,11 +82,10 @@ class Nmf(Autoencoder):
 
 def fit_nmf(training: np.ndarray, *, n_modes: int, seed: int) -> Nmf:
     """Non-negative factors of the rows of `training` (sample, column)."""
-    step = -(-len(training) // NMF_ROWS)
     model = NMF(n_modes, random_state=seed, tol=NMF_TOLERANCE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        factors = model.fit(_split(training[::step])).components_
+        factors = model.fit(_split(training)).components_
     norms = np.linalg.norm(factors, axis=1, keepdims=True)
     factors = (factors / np.where(norms > 0, norms, 1)).astype(np.float32)
     positive, negative = np.split(factors, 2, axis=1)

@@ -26,13 +26,19 @@ class Samples:
     shape: tuple[int, ...]
     coords: dict[Hashable, Any]
 
-    def label(self, values: np.ndarray, dim: str, coords: Mapping[str, Any]) -> xr.DataArray:
-        """Return rows of `values` (sample, `dim`) as an array over the sample dims and `dim`."""
+    def label(self, values: Any, dim: str, coords: Mapping[str, Any]) -> xr.DataArray:
+        """Return `values` (*sample dims, `dim`) with their labels."""
         return xr.DataArray(
-            values.reshape(*self.shape, values.shape[1]),
+            values,
             dims=(*self.dims, dim),
             coords={**self.coords, **coords},
         )
+
+    def mask(self, marked: np.ndarray) -> xr.DataArray:
+        """Label what is marked along the first sample dim."""
+        first = self.dims[0]
+        coords = {key: coord for key, coord in self.coords.items() if tuple(coord.dims) == (first,)}
+        return xr.DataArray(marked, dims=first, coords=coords)
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,8 @@ class Layout:
             arrays[name] = array.transpose(*new, *order)
         return arrays[SINGLE] if self.single else arrays
 
-    def matrix(self, contribution: Contribution) -> tuple[np.ndarray, Samples]:
-        """Rows of new contributions, which must have the same columns.
+    def arrays(self, contribution: Contribution) -> dict[str, xr.DataArray]:
+        """Layers of new contributions, which must have the same columns.
 
         Raises
         ------
@@ -134,7 +140,37 @@ class Layout:
             )
         for name, layer in self.layers.items():
             _check_columns(arrays[name], layer.template, self.features)
-        return stack({name: arrays[name] for name in self.layers}, self.features)
+        return {name: arrays[name] for name in self.layers}
+
+    def atoms(self, dictionary: xr.DataArray) -> np.ndarray:
+        """Rows (mode, column) of a dictionary that is labelled as `column_array` does it.
+
+        Raises
+        ------
+        TypeError
+            If it is not a DataArray.
+        ValueError
+            If its columns differ.
+        """
+        dictionary = require_array(dictionary, "dictionary")
+        template = self.column_array(np.zeros(sum(layer.size for layer in self.layers.values())))
+        dims = tuple(str(dim) for dim in template.dims)
+        if set(dictionary.dims) != {"mode", *dims}:
+            raise ValueError(
+                f"dictionary has dims {tuple(dictionary.dims)}; expected 'mode' and {dims}"
+            )
+        ordered = dictionary.transpose("mode", *dims)
+        if ordered.shape[1:] != template.shape or any(
+            not np.array_equal(ordered[key].values, coord.values)
+            for key, coord in template.coords.items()
+            if key in ordered.coords and coord.dims
+        ):
+            raise ValueError(
+                "dictionary has other columns than contribution: give the one of modes that were "
+                "fitted to the same units with the same features"
+            )
+        require_finite(ordered, "dictionary")
+        return np.ascontiguousarray(ordered.values.reshape(len(ordered), -1), dtype=np.float32)
 
     def to_datasets(self) -> dict[str, xr.Dataset]:
         """One Dataset a layer, for a file; `from_datasets` reads them back."""
@@ -197,13 +233,13 @@ def layout_of(arrays: Mapping[str, xr.DataArray], features: Sequence[str]) -> La
         for dim in features:
             if dim not in dims:
                 raise ValueError(
-                    f"features={features} names {dim!r}, which {_which(name)} with dims {dims} "
+                    f"features={features} names {dim!r}, which {called(name)} with dims {dims} "
                     f"does not have; {nearest_names(dim, dims)}; to have 'sign', compute "
                     "contributions with split_sign=True"
                 )
         if len(dims) == len(features):
             raise ValueError(
-                f"features={features} are all dims of {_which(name)}: no dim is left for "
+                f"features={features} are all dims of {called(name)}: no dim is left for "
                 "samples; name only the dims that tell hidden units apart"
             )
         labels = {
@@ -220,53 +256,9 @@ def layout_of(arrays: Mapping[str, xr.DataArray], features: Sequence[str]) -> La
     return Layout(features, layers)
 
 
-def stack(
-    arrays: Mapping[str, xr.DataArray], features: Sequence[str]
-) -> tuple[np.ndarray, Samples]:
-    """Matrix (sample, column) of all layers, float32, and the labels of its rows.
-
-    Raises
-    ------
-    ValueError
-        If the layers' samples differ, or a value is NaN or infinite.
-    """
-    first = next(iter(arrays.values()))
-    dims = _sample_dims(first, features)
-    for name, array in arrays.items():
-        if set(_sample_dims(array, features)) != set(dims):
-            raise ValueError(
-                f"{_which(name)} has sample dims {_sample_dims(array, features)}, the first layer "
-                f"{dims}: all layers must have the same samples"
-            )
-        try:
-            xr.align(first, array, join="exact", exclude=set(features))
-        except ValueError as error:
-            raise ValueError(
-                f"{_which(name)} and the first layer have different samples ({error}): select "
-                "the same ones in all layers"
-            ) from error
-        require_finite(array, _which(name))
-    shape = tuple(first.sizes[dim] for dim in dims)
-    parts = [
-        array.transpose(*dims, *features).values.astype(np.float32).reshape(np.prod(shape), -1)
-        for array in arrays.values()
-    ]
-    coords = {
-        key: coord.variable
-        for key, coord in first.coords.items()
-        if set(coord.dims) <= set(dims) and (coord.dims or len(arrays) == 1)
-    }
-    return np.ascontiguousarray(np.concatenate(parts, axis=1)), Samples(dims, shape, coords)
-
-
-def _which(name: str) -> str:
+def called(name: str) -> str:
+    """How a layer's array is named in messages."""
     return "contribution" if name == SINGLE else f"contribution[{name!r}]"
-
-
-def _sample_dims(array: xr.DataArray, features: Sequence[str]) -> tuple[str, ...]:
-    """Sample dims in an order that does not depend on the array's: time or image, then by name."""
-    dims = sorted(str(dim) for dim in array.dims if dim not in features)
-    return tuple(sorted(dims, key=lambda dim: dim not in ("time", "image")))
 
 
 def _check_columns(array: xr.DataArray, template: xr.DataArray, features: Sequence[str]) -> None:

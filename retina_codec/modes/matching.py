@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
 from retina_codec._common.provenance import provenance
-from retina_codec.modes.columns import Contribution
-from retina_codec.modes.fit import fit_modes
 from retina_codec.modes.result import Modes
 
 UNMATCHED = -1
@@ -78,65 +73,6 @@ def match_modes(a: Modes | xr.DataArray, b: Modes | xr.DataArray) -> xr.Dataset:
         },
         coords={"mode": first["mode"].values},
         attrs=provenance(method="match_modes"),
-    )
-
-
-def stability(
-    contribution: Contribution, *, seeds: Sequence[int] = (0, 1, 2), **options: Any
-) -> xr.Dataset:
-    """How well each mode comes back when the fit is repeated with other seeds.
-
-    Parameters
-    ----------
-    contribution : DataArray, or dict or list of DataArray
-        As for `fit_modes`.
-    seeds : sequence of int
-        The first gives the modes that are looked for, the others the refits. A seed changes the
-        held-out samples, the starting values and the order of mini-batches.
-    **options
-        Other arguments of `fit_modes`.
-
-    Returns
-    -------
-    Dataset
-        `cosine` (mode, seed), of each mode with its partner in each refit (`match_modes`), and
-        `stability` (mode), their median. Modes that were never active are NaN.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `fit_modes`; ValueError if there are fewer than two different seeds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import xarray as xr
-    >>> strength = np.eye(3)[np.random.default_rng(0).integers(3, size=600)]
-    >>> contribution = xr.DataArray(strength, dims=("time", "channel"))
-    >>> stability(
-    ...     contribution, seeds=(0, 1), features="channel", n_modes=3, k=1, progress=False
-    ... ).stability.round(2).values
-    array([1., 1., 1.])
-    """
-    seeds = tuple(seeds)
-    if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds={seeds}; expected at least two, all different")
-    reference = fit_modes(contribution, seed=seeds[0], **options)
-    active = reference.loadings["active_fraction"] > 0
-    cosines = [
-        match_modes(reference, fit_modes(contribution, seed=seed, **options))["cosine"]
-        for seed in seeds[1:]
-    ]
-    cosine = xr.concat(cosines, dim="seed").assign_coords(seed=list(seeds[1:]))
-    cosine = cosine.transpose("mode", "seed").where(active)
-    return xr.Dataset(
-        {
-            "cosine": cosine,
-            "stability": cosine.median("seed").assign_attrs(
-                units="1", long_name="median cosine over refits"
-            ),
-        },
-        attrs={**reference.attrs, **provenance(method="stability", seeds=seeds, **options)},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,31 @@ import numpy as np
 import xarray as xr
 from safetensors.numpy import load_file, save_file
 
-from retina_codec._common.checks import require_array, require_finite
+from retina_codec._common.checks import require_array, require_choice, require_finite
 from retina_codec._common.files import open_tree, save_tree, written_beside
 from retina_codec.modes.autoencoder import Autoencoder
 from retina_codec.modes.baselines import Nmf, Pca
+from retina_codec.modes.codec import Codec
 from retina_codec.modes.columns import Contribution, Layout, Samples
+from retina_codec.modes.encoding import encoded, require_room
+from retina_codec.modes.linear import L1, BatchTopK, JumpReLU, TopK
+from retina_codec.modes.rows import Rows
 from retina_codec.modes.scaling import ColumnScaling
-from retina_codec.modes.scoring import energy_shares, r2_by_column
-from retina_codec.modes.topk import TopK
+from retina_codec.modes.scoring import ColumnR2, energy_shares
 
-KINDS: dict[str, type[Autoencoder]] = {"topk": TopK, "pca": Pca, "nmf": Nmf}
+KINDS: dict[str, type[Autoencoder]] = {
+    "topk": TopK,
+    "batch_topk": BatchTopK,
+    "jumprelu": JumpReLU,
+    "l1": L1,
+    "codec": Codec,
+    "nmf": Nmf,
+    "pca": Pca,
+}
 WEIGHTS_FILE = "autoencoder.safetensors"
 LABELS_FILE = "modes.nc"
+ZARR_FILE = "modes.zarr"
+MEMORY_BUDGET = 2**30  # bytes of contributions that are held; more is read in blocks
 LOADINGS_ATTRS = {"units": "1", "long_name": "strength of the mode"}
 
 
@@ -29,7 +43,7 @@ class Modes:
     """Contribution modes: recurring teams of hidden units, and their strength in each sample.
 
     Made by `fit_modes` or `load_modes`. Contributions are approximated in transformed units
-    (each column divided by its root mean square, then the signed square root) by
+    (by default each column divided by its root mean square, then the signed square root) by
     ``loadings @ dictionary + offset``; `reconstruct` undoes the transform. Modes are ordered by
     their share of the reconstructed energy.
 
@@ -37,10 +51,12 @@ class Modes:
     ----------
     dictionary : DataArray
         (mode, *column dims), for several layers (mode, column) with the coordinates `layer` and
-        the column dims on `column`; transformed units. Atoms have unit norm.
+        the column dims on `column`; transformed units. Atoms have unit norm, unless asked for
+        otherwise and but for ``"codec"`` and ``"nmf"``.
     loadings : DataArray
         (*sample dims, mode), strength of each mode in each sample the modes were fitted to,
-        held-out ones included. Not negative, except for ``autoencoder="pca"``.
+        held-out ones included. Not negative, except for ``autoencoder="pca"``. Lazy if they
+        were written to a store.
     offset : DataArray
         (*column dims), transformed units: what is decoded when all modes are silent.
     attrs : dict
@@ -96,13 +112,23 @@ class Modes:
         r2 = float(self._scores["mean_r2"])
         return f"<Modes ({sizes}), {type(self._autoencoder).__name__}, held-out r2 {r2:.3f}>"
 
-    def transform(self, contribution: Contribution) -> xr.DataArray:
+    def transform(
+        self,
+        contribution: Contribution,
+        *,
+        store: str | os.PathLike[str] | None = None,
+        memory_budget: float = MEMORY_BUDGET,
+    ) -> xr.DataArray:
         """Find the loadings of other samples.
 
         Parameters
         ----------
         contribution : DataArray or collection of DataArray
             With the columns that the modes were fitted to; any sample dims.
+        store : path, optional
+            Zarr store (``.zarr``) that the loadings are written to, for more than memory holds.
+        memory_budget : float
+            Bytes of lazy contributions that are held at a time.
 
         Returns
         -------
@@ -114,8 +140,12 @@ class Modes:
         ValueError
             If columns differ from those of the fit, or a value is NaN or infinite.
         """
-        matrix, samples = self._layout.matrix(contribution)
-        return self._label(self._autoencoder.encode(self._scaling.forward(matrix)), samples)
+        rows = Rows(self._layout.arrays(contribution), self._layout.features, memory_budget)
+        n_modes = len(self._autoencoder.dictionary)
+        require_room(rows, n_modes, store)
+        attrs = {**self.attrs, **LOADINGS_ATTRS}
+        coords = {"mode": np.arange(n_modes)}
+        return encoded(self._autoencoder, self._scaling, rows, coords, attrs, store)
 
     def reconstruct(
         self, loadings: xr.DataArray | None = None
@@ -167,8 +197,8 @@ class Modes:
         ----------
         contribution : DataArray or collection of DataArray, optional
             Contributions that the modes have not seen; all their samples count. By default the
-            scores on the held-out samples of the fit are returned (which have also told the fit
-            of ``"topk"`` when to stop).
+            scores on the held-out samples of the fit are returned, of which the fit has seen
+            nothing.
 
         Returns
         -------
@@ -177,7 +207,8 @@ class Modes:
             in the contribution's own units, NaN for constant columns; `mean_r2`: their mean;
             `l0`: mean number of modes that are not 0 in a sample; `alive`: number of modes that
             are not 0 in at least one; `held_out` (time, image or other first sample dim): which
-            samples the scores were computed on.
+            samples the scores were computed on; without `contribution`, `aside`: which others
+            were kept out of the fit to tell when to stop.
 
         Raises
         ------
@@ -186,14 +217,24 @@ class Modes:
         """
         if contribution is None:
             return self._scores.copy()
-        matrix, samples = self._layout.matrix(contribution)
-        loadings = self._autoencoder.encode(self._scaling.forward(matrix))
-        held_out = np.ones(samples.shape[0], dtype=bool)
-        return scores_of(
-            matrix, loadings, held_out, samples, self._autoencoder, self._scaling, self._layout
-        ).assign_attrs(self.attrs)
+        rows = Rows(self._layout.arrays(contribution), self._layout.features, MEMORY_BUDGET)
+        tally = Tally.of(self._autoencoder, self._scaling, rows, np.ones(rows.n_first, dtype=bool))
+        return tally.scores(rows.samples, self._layout).assign_attrs(self.attrs)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def annotated(
+        self, name: str, values: np.ndarray, of_values: dict[str, str], attrs: dict[str, str]
+    ) -> Modes:
+        """Return the same modes with a coordinate more on `mode`, and other `attrs`."""
+        loadings = self.loadings.assign_coords({name: ("mode", values, of_values)})
+        return Modes(
+            autoencoder=self._autoencoder,
+            scaling=self._scaling,
+            layout=self._layout,
+            loadings=loadings.assign_attrs(attrs),
+            scores=self._scores.assign_attrs(attrs),
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, labels: str = "netcdf") -> Path:
         """Write the modes to a folder, whole or not at all; `load_modes` reads them back.
 
         Parameters
@@ -201,6 +242,8 @@ class Modes:
         folder : path
             Holds ``modes.nc`` (loadings, scores, labels) and ``autoencoder.safetensors``
             afterwards. A folder that modes were saved to before is replaced.
+        labels : {"netcdf", "zarr"}
+            With ``"zarr"`` the former is ``modes.zarr``, as suits lazy loadings.
 
         Returns
         -------
@@ -210,14 +253,15 @@ class Modes:
         Raises
         ------
         ValueError
-            If `folder` exists and holds something else.
+            If `folder` exists and holds something else, or `labels` is another word.
         """
+        require_choice(labels, ("netcdf", "zarr"), "labels")
         folder = Path(folder)
         if folder.exists() and not (folder / WEIGHTS_FILE).exists():
             raise ValueError(f"folder={str(folder)!r} exists and holds no modes: choose another")
         arrays = {
             **self._autoencoder.arrays(),
-            "scaling.rms": self._scaling.rms,
+            "scaling.scale": self._scaling.scale,
             "scaling.constant": self._scaling.constant,
         }
         kind = next(name for name, kind in KINDS.items() if type(self._autoencoder) is kind)
@@ -233,22 +277,20 @@ class Modes:
                 fresh / WEIGHTS_FILE,
             )
             labelled = xr.DataTree.from_dict(tree)
-            labelled.attrs["autoencoder"] = kind
-            save_tree(labelled, fresh / LABELS_FILE)
+            labelled.attrs = {"autoencoder": kind, "scaling": self._scaling.kind}
+            save_tree(labelled, fresh / (ZARR_FILE if labels == "zarr" else LABELS_FILE))
         return folder
 
-    def _label(self, loadings: np.ndarray, samples: Samples) -> xr.DataArray:
-        labelled = samples.label(loadings, "mode", {"mode": np.arange(loadings.shape[1])})
-        return labelled.rename("loadings").assign_attrs({**self.attrs, **LOADINGS_ATTRS})
 
-
-def load_modes(folder: str | os.PathLike[str]) -> Modes:
+def load_modes(folder: str | os.PathLike[str], *, lazy: bool = False) -> Modes:
     """Read modes that `Modes.save` wrote, bit for bit.
 
     Parameters
     ----------
     folder : path
         The folder given to `Modes.save`.
+    lazy : bool
+        Leave the loadings on disk until they are used.
 
     Returns
     -------
@@ -276,84 +318,128 @@ def load_modes(folder: str | os.PathLike[str]) -> Modes:
     True
     """
     folder = Path(folder)
-    for name in (LABELS_FILE, WEIGHTS_FILE):
+    labels = ZARR_FILE if (folder / ZARR_FILE).exists() else LABELS_FILE
+    for name in (labels, WEIGHTS_FILE):
         if not (folder / name).exists():
             raise FileNotFoundError(
                 f"folder={str(folder)!r} has no {name}; expected a folder written by Modes.save"
             )
-    with open_tree(folder / LABELS_FILE) as opened:
-        tree = opened.load()
-    arrays = load_file(folder / WEIGHTS_FILE)
-    scaling = ColumnScaling(arrays.pop("scaling.rms"), arrays.pop("scaling.constant"))
-    layers = tree["layers"].children
-    return Modes(
-        autoencoder=KINDS[tree.attrs["autoencoder"]](**arrays),
-        scaling=scaling,
-        layout=Layout.from_datasets(
-            [layers[str(number)].to_dataset() for number in range(len(layers))]
-        ),
-        loadings=tree["loadings"].to_dataset()["loadings"],
-        scores=tree["scores"].to_dataset(),
-    )
+    opened = open_tree(folder / labels)
+    try:
+        tree = opened if lazy else opened.load()
+        loadings = tree["loadings"].to_dataset()["loadings"]
+        if lazy and loadings.chunks is None:
+            loadings = loadings.chunk()
+        arrays = load_file(folder / WEIGHTS_FILE)
+        layers = tree["layers"].children
+        return Modes(
+            autoencoder=KINDS[tree.attrs["autoencoder"]](
+                **{name: a for name, a in arrays.items() if not name.startswith("scaling.")}
+            ),
+            scaling=ColumnScaling(
+                tree.attrs["scaling"], arrays["scaling.scale"], arrays["scaling.constant"]
+            ),
+            layout=Layout.from_datasets(
+                [layers[str(number)].to_dataset() for number in range(len(layers))]
+            ),
+            loadings=loadings,
+            scores=tree["scores"].to_dataset().load(),
+        )
+    finally:
+        if not lazy:
+            opened.close()
 
 
-def scores_of(
-    matrix: np.ndarray,
-    loadings: np.ndarray,
-    held_out: np.ndarray,
-    samples: Samples,
-    autoencoder: Autoencoder,
-    scaling: ColumnScaling,
-    layout: Layout,
-) -> xr.Dataset:
-    """Scores on the rows (of `matrix` and `loadings`) that `held_out` marks on the first dim."""
-    rows = np.repeat(held_out, len(matrix) // len(held_out))
-    active = loadings[rows] != 0
-    r2 = r2_by_column(matrix[rows], scaling.inverse(autoencoder.decode(loadings[rows])))
-    known = r2[np.isfinite(r2)]
-    first = samples.dims[0]
-    coords = {key: coord for key, coord in samples.coords.items() if tuple(coord.dims) == (first,)}
-    r2_array = layout.column_array(r2).assign_attrs(
-        units="1", long_name="coefficient of determination about the column's own mean"
-    )
-    return xr.Dataset(
-        {
-            "r2": r2_array,
-            "mean_r2": ((), known.mean() if known.size else np.nan, {"units": "1"}),
-            "l0": ((), active.sum(axis=1).mean(), {"units": "1"}),
-            "alive": ((), int(active.any(axis=0).sum())),
-            "held_out": xr.DataArray(held_out, dims=first, coords=coords),
-        }
-    )
+@dataclass
+class Tally:
+    """What a pass over all rows gathers: energy and activity of modes, and held-out errors."""
+
+    products: np.ndarray
+    n: int
+    n_active: np.ndarray
+    n_held: int
+    n_held_active: np.ndarray
+    r2: ColumnR2
+    held_out: np.ndarray
+    loadings: np.ndarray | None  # of all rows, where these are held
+
+    @classmethod
+    def of(
+        cls, autoencoder: Autoencoder, scaling: ColumnScaling, rows: Rows, held_out: np.ndarray
+    ) -> Tally:
+        """Encode all `rows`; errors are those where `held_out` marks the first sample dim."""
+        n_modes = len(autoencoder.dictionary)
+        products = np.zeros((n_modes, n_modes))
+        n_active, n_held_active = np.zeros((2, n_modes), dtype=np.int64)
+        n = n_held = 0
+        r2 = ColumnR2(rows.n_columns)
+        for start, stop in rows.spans():
+            matrix = rows.read(start, stop)
+            loadings = autoencoder.encode(scaling.forward(matrix))
+            products += loadings.T @ loadings
+            n_active += (loadings != 0).sum(axis=0)
+            n += len(matrix)
+            held = np.repeat(held_out[start:stop], rows.each)
+            kept = loadings[held]
+            r2.add(matrix[held], scaling.inverse(autoencoder.decode(kept)))
+            n_held_active += (kept != 0).sum(axis=0)
+            n_held += len(kept)
+        whole = loadings if rows.held else None
+        return cls(products, n, n_active, n_held, n_held_active, r2, held_out, whole)
+
+    def scores(self, samples: Samples, layout: Layout) -> xr.Dataset:
+        """Scores on the held-out rows, labelled; see `Modes.score`."""
+        r2 = self.r2.result()
+        known = r2[np.isfinite(r2)]
+        r2_array = layout.column_array(r2).assign_attrs(
+            units="1", long_name="coefficient of determination about the column's own mean"
+        )
+        return xr.Dataset(
+            {
+                "r2": r2_array,
+                "mean_r2": ((), known.mean() if known.size else np.nan, {"units": "1"}),
+                "l0": ((), self.n_held_active.sum() / max(self.n_held, 1), {"units": "1"}),
+                "alive": ((), int((self.n_held_active > 0).sum())),
+                "held_out": samples.mask(self.held_out),
+            }
+        )
 
 
 def labelled_modes(
     autoencoder: Autoencoder,
     scaling: ColumnScaling,
     layout: Layout,
-    samples: Samples,
-    matrix: np.ndarray,
+    rows: Rows,
     held_out: np.ndarray,
+    aside: np.ndarray,
     attrs: dict[str, str],
+    store: str | os.PathLike[str] | None,
 ) -> Modes:
-    """Order the modes of a fitted autoencoder, encode all samples and score the held-out ones."""
-    loadings = autoencoder.encode(scaling.forward(matrix))
-    shares = energy_shares(loadings, autoencoder.dictionary)
+    """Order the modes of a fitted autoencoder, score the held-out samples and encode all."""
+    tally = Tally.of(autoencoder, scaling, rows, held_out)
+    if not tally.n_active.any():
+        raise NothingActive
+    shares = energy_shares(tally.products, autoencoder.dictionary)
     order = np.argsort(-shares, kind="stable")
-    loadings, shares = np.ascontiguousarray(loadings[:, order]), shares[order]
     autoencoder = autoencoder.ordered(order)
     coords = {
         "mode": np.arange(len(order)),
-        "energy_share": ("mode", shares, {"units": "1"}),
-        "active_fraction": ("mode", (loadings != 0).mean(axis=0), {"units": "1"}),
+        "energy_share": ("mode", shares[order], {"units": "1"}),
+        "active_fraction": ("mode", tally.n_active[order] / tally.n, {"units": "1"}),
     }
-    labelled = samples.label(loadings, "mode", coords).rename("loadings")
-    labelled.attrs = {**attrs, **LOADINGS_ATTRS}
-    scores = scores_of(matrix, loadings, held_out, samples, autoencoder, scaling, layout)
+    scores = tally.scores(rows.samples, layout).assign(aside=rows.samples.mask(aside))
+    known = None if tally.loadings is None else np.ascontiguousarray(tally.loadings[:, order])
+    loadings = encoded(
+        autoencoder, scaling, rows, coords, {**attrs, **LOADINGS_ATTRS}, store, known=known
+    )
     return Modes(
         autoencoder=autoencoder,
         scaling=scaling,
         layout=layout,
-        loadings=labelled,
+        loadings=loadings,
         scores=scores.assign_attrs(attrs),
     )
+
+
+class NothingActive(Exception):  # noqa: N818 - said to the user in words of the fit
+    """No mode is active in any sample."""

@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from retina_codec.modes.rows import Survey
+
+SCALINGS = ("signed_sqrt", "rms", "std", "none")
 
 
 @dataclass(frozen=True)
 class ColumnScaling:
-    """Division by each column's root mean square, then the signed square root.
+    """Division by a scale and, by kind, the signed square root.
 
-    ``y = sign(c) * sqrt(|c| / rms)``. Contributions have heavy tails; the square root keeps a
-    few large events from ruling the fit. Columns that never change carry nothing: they become 0
-    and come back as their constant.
+    - ``"signed_sqrt"``: ``y = sign(c) * sqrt(|c| / rms)`` with each column's root mean square.
+      Contributions have heavy tails; the square root keeps a few large events from ruling the fit.
+    - ``"rms"``: ``y = c / rms``.
+    - ``"std"``: ``y = c / s`` with one standard deviation of all values (the paper's).
+    - ``"none"``: ``y = c``.
+
+    Columns that never change carry nothing: they become 0 and come back as their constant.
 
     Parameters
     ----------
-    rms : ndarray
+    kind : str
+        One of those.
+    scale : ndarray
         (column,), in the contribution's units; 1 where the column is constant.
     constant : ndarray
         (column,), the value of constant columns, NaN elsewhere.
     """
 
-    rms: np.ndarray
+    kind: str
+    scale: np.ndarray
     constant: np.ndarray
 
     @classmethod
-    def fit(cls, matrix: np.ndarray) -> ColumnScaling:
-        """Scaling of the columns of `matrix` (sample, column)."""
-        still = matrix.min(axis=0) == matrix.max(axis=0)
-        rms = np.sqrt(np.mean(np.square(matrix, dtype=np.float64), axis=0))
+    def fit(cls, survey: Survey, kind: str) -> ColumnScaling:
+        """Scaling of the columns that were surveyed."""
+        if kind == "std":
+            mean = survey.mean.mean()
+            scale = np.full_like(survey.squares, np.sqrt(survey.squares.mean() - mean**2))
+        elif kind == "none":
+            scale = np.ones_like(survey.squares)
+        else:
+            scale = np.sqrt(survey.squares)
         return cls(
-            np.where(still, 1.0, rms).astype(np.float32),
-            np.where(still, matrix[0], np.nan).astype(np.float32),
+            kind,
+            np.where(survey.still, 1.0, scale).astype(np.float32),
+            np.where(survey.still, survey.first, np.nan).astype(np.float32),
         )
 
     @property
@@ -43,12 +62,14 @@ class ColumnScaling:
 
     def forward(self, matrix: np.ndarray) -> np.ndarray:
         """Contributions (sample, column) to scaled units."""
-        scaled = matrix / self.rms
-        scaled = np.sign(scaled) * np.sqrt(np.abs(scaled))
+        scaled = matrix / self.scale
+        if self.kind == "signed_sqrt":
+            scaled = np.sign(scaled) * np.sqrt(np.abs(scaled))
         scaled[:, self.still] = 0
         return scaled
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Scaled units (sample, column) to contributions."""
-        matrix = scaled * np.abs(scaled) * self.rms
-        return np.where(self.still, self.constant, matrix)
+        if self.kind == "signed_sqrt":
+            scaled = scaled * np.abs(scaled)
+        return np.where(self.still, self.constant, scaled * self.scale)

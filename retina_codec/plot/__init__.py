@@ -11,6 +11,7 @@ from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.interneurons import interneuron_fields, interneuron_map
 from retina_codec.plot.kernels import filters
+from retina_codec.plot.mode_choice import mode_choice
 from retina_codec.plot.mode_filters import dictionary_with_filters
 from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mode_features
 from retina_codec.plot.movies import movie_frames
@@ -32,6 +33,7 @@ __all__ = [
     "interneuron_map",
     "interneuron_match",
     "mode_cells",
+    "mode_choice",
     "mode_features",
     "mode_timeline",
     "movie_frames",

@@ -6,55 +6,14 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import r2_score
 
 from retina_codec.modes import fit_modes
-from retina_codec.modes.held_out import held_out_stretches
+from retina_codec.modes.held_out import held_out_stretches, stretches_aside
+from retina_codec.modes.rows import Rows, Survey
 from retina_codec.modes.scaling import ColumnScaling
 
 QUICK = {"n_modes": 6, "max_epochs": 10, "progress": False}
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_topk_recovers_planted_dictionary(planted, seed):
-    values, teams = planted(seed, n=20000)
-    contribution = xr.DataArray(values, dims=("time", "channel"))
-    modes = fit_modes(contribution, features="channel", n_modes=24, seed=seed, progress=False)
-    expected = teams / np.sqrt(np.sqrt(np.mean(values**2, axis=0)))
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    cosine = expected @ modes.dictionary.values.T
-    found = cosine[linear_sum_assignment(-cosine)]
-    assert (found > 0.95).mean() >= 0.9
-    assert modes.score()["mean_r2"] > 0.8
-    assert modes.score()["l0"] <= 2
-    np.testing.assert_allclose(np.linalg.norm(modes.dictionary, axis=1), 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize("autoencoder", ["topk", "pca", "nmf"])
-def test_order_of_dims_does_not_matter(contribution, autoencoder):
-    one = fit_modes(contribution, autoencoder=autoencoder, **QUICK)
-    turned = contribution.transpose("channel", "cell", "sign", "time")
-    other = fit_modes(turned, autoencoder=autoencoder, **QUICK)
-    xr.testing.assert_identical(one.loadings, other.loadings)
-    xr.testing.assert_identical(one.dictionary, other.dictionary)
-    assert one.loadings.dims == ("time", "cell", "mode")
-    assert one.dictionary.dims == ("mode", "sign", "channel")
-    assert other.reconstruct().dims == turned.dims
-    xr.testing.assert_identical(
-        other.reconstruct().transpose(*contribution.dims), one.reconstruct()
-    )
-
-
-@pytest.mark.parametrize("autoencoder", ["topk", "pca", "nmf"])
-def test_reconstruction_is_loadings_times_dictionary_transformed_back(contribution, autoencoder):
-    modes = fit_modes(contribution, autoencoder=autoencoder, decoder_bias=True, **QUICK)
-    scaled = xr.dot(modes.loadings.astype(float), modes.dictionary.astype(float), dim="mode")
-    scaled = scaled + modes.offset.astype(float)
-    held_out = modes.score()["held_out"]
-    rms = np.sqrt((contribution[~held_out.values].astype(float) ** 2).mean(("time", "cell")))
-    expected = (scaled * abs(scaled) * rms).transpose(*contribution.dims)
-    np.testing.assert_allclose(modes.reconstruct().values, expected.values, atol=1e-5, rtol=1e-4)
 
 
 def test_reconstruction_is_labelled_like_the_input(contribution):
@@ -136,6 +95,25 @@ def test_stretches_hold_the_asked_fraction(n):
     mask = held_out_stretches(n, 0.2, seed=1)
     assert mask.sum() == pytest.approx(max(1, 0.2 * n), abs=5)
     assert not np.array_equal(held_out_stretches(5000, 0.2, 0), held_out_stretches(5000, 0.2, 1))
+    aside = stretches_aside(mask, 0.2, seed=1)
+    assert not (aside & mask).any()
+    assert aside.sum() == pytest.approx(0.1 * n, abs=5)
+    assert not (aside | mask).all()
+
+
+def test_scored_samples_do_not_tell_the_fit_when_to_stop(contribution):
+    one = fit_modes(contribution, **QUICK)
+    held_out, aside = one.score()["held_out"].values, one.score()["aside"].values
+    assert not (held_out & aside).any() and aside.any()
+    changed = contribution.copy(deep=True)
+    changed[held_out] = 3.0
+    other = fit_modes(changed, **QUICK)
+    atoms, others = (np.sort(m.dictionary.values.reshape(6, -1), axis=0) for m in (one, other))
+    np.testing.assert_array_equal(atoms, others)  # in another order: energy is of all samples
+    changed = contribution.copy(deep=True)
+    changed[aside] = 3.0
+    other = fit_modes(changed, autoencoder="pca", **QUICK)
+    assert not other.score()["aside"].any()  # nothing to stop: all that is not scored is fitted
 
 
 def test_modes_are_ordered_by_energy(contribution):
@@ -195,7 +173,8 @@ def test_scaling_is_invertible():
     rng = np.random.default_rng(0)
     matrix = (rng.normal(size=(50, 4)) ** 3).astype(np.float32)
     matrix[:, 1] = -2
-    scaling = ColumnScaling.fit(matrix)
+    rows = Rows({"contribution": xr.DataArray(matrix, dims=("time", "channel"))}, ("channel",), 1e9)
+    scaling = ColumnScaling.fit(Survey.of(rows, np.ones(50, dtype=bool)), "signed_sqrt")
     scaled = scaling.forward(matrix)
     assert (scaled[:, 1] == 0).all()
     np.testing.assert_allclose(scaling.inverse(scaled), matrix, rtol=1e-5)
@@ -242,9 +221,6 @@ def test_bad_input_is_named(contribution):
     )
     fails("contribution is 0 in all", contribution * 0)
     fails("does not change in any column", contribution * 0 + 1)
-    fails(
-        "autoencoder='codec' is not in this version; available: topk, pca, nmf", autoencoder="codec"
-    )
     fails("autoencoder='topkk' is not known; did you mean 'topk'", autoencoder="topkk")
     fails("k=7 is more than n_modes=6", k=7)
     fails("features=.* names 'unit', which contribution .* does not have", features=("unit",))
