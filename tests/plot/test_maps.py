@@ -152,7 +152,7 @@ class TestModes:
             plot.mode_features(description["partial_r"])
 
     def test_timeline_stacks_what_is_given(self, loadings, node, description):
-        epoch, frames, stimulus, rate, heat = plot.mode_timeline(
+        epoch, _frames, stimulus, rate, heat = plot.mode_timeline(
             loadings, stimulus=node["stimulus"], rate=node["true_rate"], description=description
         )
         np.testing.assert_allclose(
