@@ -1,0 +1,286 @@
+"""Whether modes of a trained network are stable, carry light and motion, and are true.
+
+    python benchmarks/recovery.py train FOLDER
+    python benchmarks/modes.py FOLDER [--seeds 3] [--circuit default]
+
+Takes the networks of `benchmarks/recovery.py` (trained on 20 minutes of a simulated retina,
+untrained, and the true architecture refitted to the same spikes), computes their contributions to
+every ganglion cell on three movies that none was trained on, and fits modes to those of the first:
+- `fit`: natural movie, steps, gratings, bars, differential motion; the size and sparsity are chosen
+  on it by `rc.choose_modes`, for the trained network, and are then those of all;
+- `test`: natural movie of other parts of the photographs, on which modes are compared with the true
+  contributions, rates removed (`rc.validation.modes_against_truth`);
+- `probe`: 32 epochs each of ON steps, OFF steps, gratings, bars and still pictures, on which modes
+  are assigned to classes on one half of the epochs and scored on the other.
+Prints Markdown. What is in FOLDER already is not computed again. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from recovery import MINUTES, SIZE, load, simulate
+
+import retina_codec as rc
+
+KINDS = ("trained", "untrained", "refitted")
+METHOD = rc.methods.IntegratedGradients(steps=8)
+N_MODES, K = (32, 64, 128), (2, 3)
+MOST_ACTIVE = 3.0
+FEATURES = ("sign", "channel")
+GROUPS = {"motion": ["grating", "bar"]}
+CLASSES = ("on_step", "off_step", "motion")
+
+
+def movies() -> dict[str, xr.DataArray]:
+    left, _ = rc.stimuli.split_images(rc.stimuli.photographs())
+    screen = rc.stimuli.Screen(shape=(SIZE, SIZE))
+    return {
+        "fit": rc.stimuli.concatenate(
+            [
+                screen.natural_movie(left, n_frames=3600, seed=11),
+                screen.light_steps(n_frames=600, seed=11),
+                screen.moving_gratings(n_frames=600, seed=11),
+                screen.moving_bars(n_frames=600, seed=11),
+                screen.differential_motion(n_frames=600, seed=11),
+            ]
+        ),
+        "probe": rc.stimuli.probe_movie(
+            seed=12, shape=(SIZE, SIZE), n_cycles=4, epoch_duration=0.5, transition=0.2
+        ),
+    }
+
+
+def decomposed(model: rc.Model, movie: xr.DataArray, path: Path) -> xr.DataTree:
+    """Contributions to each cell and activations, summed over places; computed once."""
+    if not path.exists():
+        tree = rc.contributions(
+            model,
+            movie,
+            method=METHOD,
+            split_sign=True,
+            sum_over=("y", "x"),
+            extras=("activation",),
+            progress=False,
+        )
+        rc.save_tree(tree, path)
+    return rc.open_tree(path).load()
+
+
+def columns(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    return {name: node["contribution"] for name, node in tree["layers"].children.items()}
+
+
+def activations(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    return {name: node["activation"] for name, node in tree["layers"].children.items()}
+
+
+def raw(layers: dict[str, xr.DataArray]) -> xr.DataArray:
+    """Put the columns of all layers in a row, named as modes: what modes are made of."""
+    parts = [
+        layer.stack(mode=[dim for dim in FEATURES if dim in layer.dims]).drop_vars(
+            ["mode", *FEATURES], errors="ignore"
+        )
+        for layer in layers.values()
+    ]
+    joined = xr.concat(parts, "mode")
+    return joined.assign_coords(mode=np.arange(joined.sizes["mode"]))
+
+
+def fitted(layers: dict[str, xr.DataArray], n_modes: int, k: int, seed: int, **options):
+    dims = [dim for dim in FEATURES if dim in next(iter(layers.values())).dims]
+    return rc.fit_modes(
+        layers, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False, **options
+    )
+
+
+def table(heading: list[str], rows: list[list[object]]) -> None:
+    print(f"\n| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
+    for row in rows:
+        print(f"| {' | '.join(str(entry) for entry in row)} |", flush=True)
+
+
+def choose(layers: dict[str, xr.DataArray], seeds: int) -> tuple[int, int]:
+    """Choose size and sparsity on the trained network's contributions, and show the curve."""
+    curve = rc.choose_modes(
+        layers,
+        features=FEATURES,
+        n_modes=N_MODES,
+        k=K,
+        seeds=range(seeds),
+        max_l0=MOST_ACTIVE,
+        progress=False,
+    )
+    mean = curve.mean("seed")
+    table(
+        ["modes", "k", "held-out R2", "L0", "alive", "stability"],
+        [
+            [n, k, *(f"{float(mean[v].sel(n_modes=n, k=k)):.2f}" for v in ("r2", "l0", "alive")),
+             f"{float(curve['stability'].sel(n_modes=n, k=k)):.2f}"]
+            for n in N_MODES for k in K
+        ],
+    )  # fmt: skip
+    print("\n" + str(curve.attrs["rule"]))
+    return int(curve.attrs["recommended_n_modes"]), int(curve.attrs["recommended_k"])
+
+
+def sparse_scores(layers: dict[str, xr.DataArray], n_modes: int, k: int, seeds: int) -> None:
+    """Reconstruction beside PCA and NMF of as many components as modes are active."""
+    kinds = {
+        f"TopK, {n_modes} modes, k = {k}": {"n_modes": n_modes, "k": k},
+        f"BatchTopK, {n_modes} modes, k = {k}": {
+            "n_modes": n_modes, "k": k, "autoencoder": "batch_topk",
+        },
+        f"PCA, {k} components": {"n_modes": k, "k": k, "autoencoder": "pca"},
+        f"NMF, {k} components": {"n_modes": k, "k": k, "autoencoder": "nmf"},
+    }  # fmt: skip
+    rows = []
+    for name, options in kinds.items():
+        scores = [fitted(layers, seed=seed, **options).score() for seed in range(seeds)]
+        r2 = [float(score["mean_r2"]) for score in scores]
+        l0 = np.mean([float(score["l0"]) for score in scores])
+        rows.append([name, f"{np.mean(r2):.3f} ({min(r2):.3f} to {max(r2):.3f})", f"{l0:.2f}"])
+    table(["held-out stretches", "R2, mean and range over seeds", "active modes"], rows)
+
+
+def stability(layers: dict[str, xr.DataArray], n_modes: int, k: int, seeds: int) -> None:
+    found = rc.modes.stability(
+        layers, features=FEATURES, n_modes=n_modes, k=k, seeds=range(seeds), progress=False
+    )
+    rows = [
+        ["over seeds", f"{float(found['stability'].median()):.2f}"],
+        ["halves of the movie", f"{float(found['half_stability'].median()):.2f}"],
+    ]
+    for control in found["control"].values:
+        median = float(found["control_stability"].sel(control=control).median())
+        rows.append([str(control).replace("_", " "), f"{median:.2f}"])
+    table(["median cosine of matched modes", ""], rows)
+
+
+def truth(
+    test: dict[str, xr.DataTree], modes: dict[str, list], simulation: xr.DataTree, seeds: int
+) -> None:
+    """Compare modes, and the columns that they were fitted to, with the true contributions."""
+    rates = {kind: tree["target"] for kind, tree in test.items()}
+    loadings = {f"{kind}, raw columns": raw(columns(tree)) for kind, tree in test.items()}
+    of = {name: name.split(",")[0] for name in loadings}
+    for seed in range(seeds):
+        for kind, tree in test.items():
+            name = f"{kind}, {seed}"
+            loadings[name] = modes[kind][seed].transform(columns(tree))
+            of[name] = kind
+    found = rc.validation.modes_against_truth(
+        loadings, {name: rates[kind] for name, kind in of.items()}, simulation, progress=False
+    )
+    rows = []
+    for cut in np.unique(found["cut"].values):
+        r = found["r"].isel(true_channel=np.flatnonzero(found["cut"].values == cut))
+        for removed in ("predicted", "both"):
+            one = r.sel(removed=removed)
+
+            def median(name: str, values: xr.DataArray = one) -> float:
+                of_types = values.sel(model=name).groupby("cell_type").median()
+                return float(of_types.median())
+
+            row = [cut, removed]
+            for kind in test:
+                r_of_seeds = [median(f"{kind}, {seed}") for seed in range(seeds)]
+                row.append(
+                    f"{np.median(r_of_seeds):.2f} ({min(r_of_seeds):.2f} to {max(r_of_seeds):.2f})"
+                )
+            row += [f"{median(f'{kind}, raw columns'):.2f}" for kind in test]
+            rows.append(row)
+    table(["cut", "rate removed", *test, *(f"raw columns, {kind}" for kind in test)], rows)
+
+
+def probe(
+    trees: dict[str, xr.DataTree], fit: dict[str, xr.DataTree], n_modes: int, k: int, movie
+) -> None:
+    """AUC and purity on the probe movie, beside what has no modes, or no training."""
+    shown = {}
+    for kind, tree in trees.items():
+        modes = fitted(columns(fit[kind]), n_modes, k, 0)
+        shown[f"modes, {kind}"] = modes.transform(columns(tree))
+    shown["raw columns, trained"] = raw(columns(trees["trained"]))
+    components = fitted(columns(fit["trained"]), 2 * k, k, 0, autoencoder="pca")
+    shown["PCA, trained"] = components.transform(columns(trees["trained"]))
+    of_activations = fitted(activations(fit["trained"]), n_modes, k, 0)
+    shown["modes of activations, trained"] = of_activations.transform(activations(trees["trained"]))
+    rows = []
+    for name, loadings in shown.items():
+        found = rc.epoch_selectivity(
+            loadings, movie["epoch"].sel(time=loadings["time"]), ignore=["transition"],
+            groups=GROUPS,
+        )  # fmt: skip
+        row = [name]
+        for one in CLASSES:
+            best = found.sel(epoch=one)
+            row.append(
+                f"{float(best['best_auc']):.2f} [{float(best['best_auc_low']):.2f}, "
+                f"{float(best['best_auc_high']):.2f}]"
+            )
+        row.append(
+            f"{float(found['mean_purity']):.2f} [{float(found['mean_purity_low']):.2f}, "
+            f"{float(found['mean_purity_high']):.2f}]"
+        )
+        rows.append(row)
+    table(["", *(f"AUC, {name.replace('_', ' ')}" for name in CLASSES), "purity"], rows)
+
+
+def labels(tree: xr.DataTree, fit: xr.DataTree, n_modes: int, k: int, movie) -> None:
+    modes = fitted(columns(fit), n_modes, k, 0)
+    loadings = modes.transform(columns(tree)).mean("cell", keep_attrs=True)
+    alive = loadings.isel(mode=np.flatnonzero((loadings > 0).mean("time") > 0.001))
+    described = rc.describe_modes(alive, rc.stimulus_features(movie), max_lag=0.2)
+    print(f"\nlabels of {alive.sizes['mode']} modes that are active on the probe movie:")
+    for label in ("light", "motion", "mixed", "none"):
+        chosen = described["label"].values == label
+        subtypes = described["subtype"].values[chosen].tolist()
+        print(f"- {label}: {int(chosen.sum())}; {', '.join(sorted(set(map(str, subtypes))))}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--circuit", default="default")
+    parser.add_argument("--seeds", type=int, default=3, help="of the autoencoders")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    simulation = simulate(given.circuit, MINUTES, "test")
+    shown = {**movies(), "test": simulation["test"]["stimulus"]}
+    trees: dict[str, dict[str, xr.DataTree]] = {name: {} for name in shown}
+    for kind in KINDS:
+        model = load(given.folder, given.circuit, MINUTES, kind, 0, shown["test"])
+        for name, movie in shown.items():
+            path = given.folder / "modes" / f"{given.circuit}_{kind}_{name}.nc"
+            trees[name][kind] = decomposed(model, movie, path)
+    trained = columns(trees["fit"]["trained"])
+    n_modes, k = choose(trained, given.seeds)
+    sparse_scores(trained, n_modes, k, given.seeds)
+    stability(trained, n_modes, k, given.seeds)
+    modes = {
+        kind: [fitted(columns(tree), n_modes, k, seed) for seed in range(given.seeds)]
+        for kind, tree in trees["fit"].items()
+    }
+    of_rate = rc.modes.target_reconstruction(
+        modes["trained"][0],
+        trees["test"]["trained"]["target"],
+        trees["test"]["trained"]["target_baseline"],
+        loadings=modes["trained"][0].transform(columns(trees["test"]["trained"])),
+    )
+    for name in of_rate["layer"].values:
+        r = of_rate["r"].sel(layer=name)
+        print(f"\nrates from {name}'s modes: r {float(r.median()):.3f}, worst {float(r.min()):.3f}")
+    truth(trees["test"], modes, simulation, given.seeds)
+    probe(trees["probe"], trees["fit"], n_modes, k, shown["probe"])
+    labels(trees["probe"]["trained"], trees["fit"]["trained"], n_modes, k, shown["probe"])
+
+
+if __name__ == "__main__":
+    main()
