@@ -198,7 +198,7 @@ def burst(
                 "retina_codec.validation.matched_burst"
             )
     n = true.sizes["true_channel"]
-    drawn = figure_for(figure, (7.0, 1.2 + 0.95 * n))
+    drawn = figure_for(figure, (7.0, max(2.9, 1.2 + 0.95 * n)))
     axes: np.ndarray = np.atleast_1d(drawn.subplots(n, sharex=True, sharey=True))
     time = true["time"].values
     middle = (time[0] + time[-1]) / 2
