@@ -34,6 +34,7 @@ MOST_ACTIVE = 3.0
 FEATURES = ("sign", "channel")
 GROUPS = {"motion": ["grating", "bar"]}
 CLASSES = ("on_step", "off_step", "motion")
+MAX_EPOCHS = 60
 
 
 def movies() -> dict[str, xr.DataArray]:
@@ -42,11 +43,11 @@ def movies() -> dict[str, xr.DataArray]:
     return {
         "fit": rc.stimuli.concatenate(
             [
-                screen.natural_movie(left, n_frames=3600, seed=11),
-                screen.light_steps(n_frames=600, seed=11),
-                screen.moving_gratings(n_frames=600, seed=11),
-                screen.moving_bars(n_frames=600, seed=11),
-                screen.differential_motion(n_frames=600, seed=11),
+                screen.natural_movie(left, n_frames=1800, seed=11),
+                screen.light_steps(n_frames=300, seed=11),
+                screen.moving_gratings(n_frames=300, seed=11),
+                screen.moving_bars(n_frames=300, seed=11),
+                screen.differential_motion(n_frames=300, seed=11),
             ]
         ),
         "probe": rc.stimuli.probe_movie(
@@ -94,8 +95,9 @@ def raw(layers: dict[str, xr.DataArray]) -> xr.DataArray:
 def fitted(layers: dict[str, xr.DataArray], n_modes: int, k: int, seed: int, **options):
     dims = [dim for dim in FEATURES if dim in next(iter(layers.values())).dims]
     return rc.fit_modes(
-        layers, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False, **options
-    )
+        layers, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False,
+        **{"max_epochs": MAX_EPOCHS, **options},
+    )  # fmt: skip
 
 
 def table(heading: list[str], rows: list[list[object]]) -> None:
@@ -113,6 +115,7 @@ def choose(layers: dict[str, xr.DataArray], seeds: int) -> tuple[int, int]:
         k=K,
         seeds=range(seeds),
         max_l0=MOST_ACTIVE,
+        max_epochs=MAX_EPOCHS,
         progress=False,
     )
     mean = curve.mean("seed")
@@ -149,8 +152,9 @@ def sparse_scores(layers: dict[str, xr.DataArray], n_modes: int, k: int, seeds: 
 
 def stability(layers: dict[str, xr.DataArray], n_modes: int, k: int, seeds: int) -> None:
     found = rc.modes.stability(
-        layers, features=FEATURES, n_modes=n_modes, k=k, seeds=range(seeds), progress=False
-    )
+        layers, features=FEATURES, n_modes=n_modes, k=k, seeds=range(seeds),
+        max_epochs=MAX_EPOCHS, progress=False,
+    )  # fmt: skip
     rows = [
         ["over seeds", f"{float(found['stability'].median()):.2f}"],
         ["halves of the movie", f"{float(found['half_stability'].median()):.2f}"],
@@ -261,7 +265,7 @@ def main() -> None:
             path = given.folder / "modes" / f"{given.circuit}_{kind}_{name}.nc"
             trees[name][kind] = decomposed(model, movie, path)
     trained = columns(trees["fit"]["trained"])
-    n_modes, k = choose(trained, given.seeds)
+    n_modes, k = choose(trained, 2)
     sparse_scores(trained, n_modes, k, given.seeds)
     stability(trained, n_modes, k, given.seeds)
     modes = {
