@@ -63,6 +63,7 @@ def associations(
             _basis(samples, others, cell, circles)
             for cell in range(n_cells if samples.by_cell else 1)
         ]
+        spectra = [null.spectra(basis) for basis in bases]
         units = np.stack(
             [_unit(residuals(samples.loadings[c], bases[c % len(bases)])) for c in range(n_cells)]
         )
@@ -71,7 +72,9 @@ def associations(
         found = {
             name: tested_one
             for components in [(name,) for name in names if name not in in_pairs] + pairs
-            for name, tested_one in _test(samples, components, bases, units, weight, null).items()
+            for name, tested_one in _test(
+                samples, components, bases, spectra, units, weight, null
+            ).items()
         }
         ordered = names + [name for name in found if name not in names]
         tested |= {name: found[name] for name in ordered}
@@ -106,6 +109,7 @@ def _test(
     samples: LaggedSamples,
     names: tuple[str, ...],
     bases: list[np.ndarray],
+    spectra: list[list[np.ndarray]],
     units: np.ndarray,
     weight: np.ndarray,
     null: Null,
@@ -113,8 +117,8 @@ def _test(
     """Test one feature; or two components, each and together by their multiple correlation."""
     shape = units.shape[:2]
     parts = [
-        [LaggedFeature(samples.lagged(name, cell), basis, null) for name in names]
-        for cell, basis in enumerate(bases)
+        [LaggedFeature(samples.lagged(name, cell), basis, null, spectrum) for name in names]
+        for cell, (basis, spectrum) in enumerate(zip(bases, spectra, strict=True))
     ]
     # Correlation (lag,) of the components, the same whatever they are displaced by.
     between = [np.einsum("ln,ln->l", cell[0].unit, cell[-1].unit)[:, None] for cell in parts]
