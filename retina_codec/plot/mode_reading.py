@@ -245,15 +245,14 @@ def mode_triggered_average(
     lags = 1000 * shown["lag"].values
     units = str(average.attrs.get("units", "1"))
     for panels, of_mode, name in zip(grid, shown.values, mode_names(shown), strict=True):
-        for ax in panels:
-            ax.set_facecolor("white")
         known = np.nan_to_num(of_mode)
         lag, y, x = (int(i) for i in np.unravel_index(np.abs(known).argmax(), known.shape))
         limit = float(np.abs(known[lag]).max()) or 1.0
         panels[0].imshow(known[lag], cmap=DIVERGING, vmin=-limit, vmax=limit)
-        panels[0].plot(x, y, ".", color=BLACK, markersize=3)
         panels[0].set_axis_off()
         silent = np.isnan(of_mode).all()
+        if not silent:
+            panels[0].plot(x, y, ".", color=BLACK, markersize=3)
         title = f"{name}: silent" if silent else f"{name}: {lags[lag]:.0f} ms"
         panels[0].set_title(title, fontsize=9, loc="center")
         panels[1].plot(lags, known[:, y, x], color=BLACK)

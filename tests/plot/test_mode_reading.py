@@ -46,7 +46,7 @@ def test_tuning_is_drawn_mode_by_mode(tuning):
     np.testing.assert_allclose(np.degrees(angle), [*range(0, 360, 45), 0])
     np.testing.assert_allclose(radius, tuning["direction_tuning"][0, [*range(8), 0]])
     assert axes[1, 1].get_theta_direction() == -1
-    assert "DSI 0.50" in [t.get_text() for t in axes[1, 1].texts][0]
+    assert "DSI 0.50" in axes[1, 1].texts[0].get_text()
     figure = plt.figure(layout="constrained")
     still = tuning.drop_vars(["direction_tuning", "direction_sem"])
     assert plot.mode_tuning(still.drop_vars("mode"), figure=figure).shape == (3, 1)
