@@ -34,6 +34,8 @@ NETWORKS = ("trained", "untrained")
 CONTROL_SEED = 1000
 # Frames between epochs say nothing about a class.
 UNLABELLED = ("transition", "natural", "")
+# Kinds of epoch that are one class, as far as they were shown.
+CLASSES = {"motion": ("grating", "bar")}
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
 def _describe(job: Job, folder: Path, progress: bool) -> None:
     node = _node(_recording(folder), job.contributions.node)
     movie = node["stimulus"].isel(time=slice(job.contributions.max_frames))
+    # Of the whole field: features at every cell's place would take several times as long.
     features = stimulus_features(movie)
     described, selectivity = {}, {}
     for name in NETWORKS:
@@ -239,15 +242,20 @@ def _describe(job: Job, folder: Path, progress: bool) -> None:
             modes = load_modes(folder / "modes" / name / layer)
             described[f"{name}/{layer}"] = describe_modes(modes, features)
             if "epoch" in movie.coords:
+                epochs = movie["epoch"].sel(time=modes.loadings["time"])
                 selectivity[f"{name}/{layer}"] = epoch_selectivity(
-                    modes,
-                    movie["epoch"].sel(time=modes.loadings["time"]),
-                    ignore=UNLABELLED,
-                    seed=job.seed,
+                    modes, epochs, ignore=UNLABELLED, groups=_classes(epochs), seed=job.seed
                 )
     save_tree(xr.DataTree.from_dict(described), folder / "descriptions.nc")
     if selectivity:
         save_tree(xr.DataTree.from_dict(selectivity), folder / "selectivity.nc")
+
+
+def _classes(epochs: xr.DataArray) -> dict[str, list[str]]:
+    """Kinds of epoch that are one class; none where nothing else was shown."""
+    shown = set(epochs.values.astype(str).tolist()) - set(UNLABELLED)
+    classes = {name: [kind for kind in kinds if kind in shown] for name, kinds in CLASSES.items()}
+    return {name: kinds for name, kinds in classes.items() if kinds and shown - set(kinds)}
 
 
 def _compare(job: Job, folder: Path, progress: bool) -> None:

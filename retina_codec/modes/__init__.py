@@ -3,7 +3,8 @@
 Here belongs what is fitted to contributions or computed from loadings: the fit and its
 autoencoders (`fit`, `training`, `linear`, `codec`, `baselines`) of rows that may be larger than
 memory (`rows`), the result (`result`), the matching and choosing of fits (`matching`, `refits`,
-`choosing`) and the link from modes to the stimulus (`describe`, `epochs`).
+`choosing`), the link from modes to the stimulus (`describe` by `association` with the null of
+`shift_null`, in words by `labels`; `epochs`, `tuning`), and what modes share (`reading`).
 """
 
 from retina_codec.modes.choosing import choose_modes

@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from retina_codec._common.checks import nearest_names, require_at_least, require_dims
 from retina_codec._common.provenance import provenance
-from retina_codec.modes.describe import mean_loadings
 from retina_codec.modes.epoch_runs import numbered_epochs
+from retina_codec.modes.loadings import mean_loadings
 from retina_codec.modes.result import Modes
 
 

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 from retina_codec._common.checks import require_count, require_dims
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, runs_of
-from retina_codec.modes.describe import cell_loadings, mean_loadings
+from retina_codec.modes.loadings import cell_loadings, mean_loadings
 from retina_codec.modes.result import Modes
 from retina_codec.modes.shift_null import (
     SHORTEST_CIRCLE,

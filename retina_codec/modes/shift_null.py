@@ -106,7 +106,12 @@ def shift_step(n: int, n_draws: int) -> int:
 class Null(Protocol):
     """How one side is displaced against the other to see what chance does."""
 
-    def taken(self, lagged: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    def spectra(self, basis: np.ndarray) -> list[np.ndarray]:
+        """Return what `taken` needs of the basis (n, p), made once for all features."""
+
+    def taken(
+        self, lagged: np.ndarray, basis: np.ndarray, spectra: list[np.ndarray] | None = None
+    ) -> np.ndarray:
         """Mean squared projection (lag,) of displaced `lagged` (lag, n) on the basis."""
 
     def prepared(self, lagged: np.ndarray) -> np.ndarray:
@@ -152,16 +157,25 @@ class CircularShifts:
                 allowed if len(circles) == 1 else allowed[rng.integers(len(allowed), size=n_draws)]
             )
 
-    def taken(self, lagged: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    def spectra(self, basis: np.ndarray) -> list[np.ndarray]:
+        """Power (frequency,) of all columns of the basis together, in each circle."""
+        return [
+            np.square(np.abs(rfft(np.ascontiguousarray(basis[circle].T)))).sum(axis=0)
+            for circle in self._circles
+        ]
+
+    def taken(
+        self, lagged: np.ndarray, basis: np.ndarray, spectra: list[np.ndarray] | None = None
+    ) -> np.ndarray:
         """Mean squared projection (lag,) on the basis, over all shifts of all circles.
 
         Every circle's mean being in the basis, `lagged` has none, and the circles' projections
         are uncorrelated over draws.
         """
         total = np.zeros(len(lagged))
-        for circle in self._circles:
+        spectra = self.spectra(basis) if spectra is None else spectra
+        for circle, of_basis in zip(self._circles, spectra, strict=True):
             n = circle.stop - circle.start
-            of_basis = np.square(np.abs(rfft(basis[circle], axis=0))).sum(axis=1)
             product = of_basis * np.square(np.abs(rfft(lagged[:, circle])))
             doubled = 2 * product.sum(axis=1) - product[:, 0]
             total += (doubled - product[:, -1] if n % 2 == 0 else doubled) / n**2
@@ -209,7 +223,13 @@ class Permutations:
     def __init__(self, n: int, n_draws: int, seed: int) -> None:
         self._order = np.argsort(np.random.default_rng(seed).random((n_draws, n)), axis=1)
 
-    def taken(self, lagged: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    def spectra(self, basis: np.ndarray) -> list[np.ndarray]:
+        """Return nothing: none is needed."""
+        return []
+
+    def taken(
+        self, lagged: np.ndarray, basis: np.ndarray, spectra: list[np.ndarray] | None = None
+    ) -> np.ndarray:
         """Mean squared projection (lag,) on the basis; the constant takes nothing."""
         n, p = basis.shape
         return np.square(lagged).sum(axis=1) * (p - 1) / (n - 1)
@@ -238,15 +258,23 @@ class LaggedFeature:
         (n, p), orthonormal.
     null : Null
         Made for these n samples.
+    spectra : list of ndarray, optional
+        ``null.spectra(basis)``, where several features share it.
     """
 
-    def __init__(self, lagged: np.ndarray, basis: np.ndarray, null: Null) -> None:
+    def __init__(
+        self,
+        lagged: np.ndarray,
+        basis: np.ndarray,
+        null: Null,
+        spectra: list[np.ndarray] | None = None,
+    ) -> None:
         left = residuals(lagged, basis)
         power = np.square(left).sum(axis=1)
         self.scale = np.sqrt(power)
         with np.errstate(invalid="ignore", divide="ignore"):
             self.unit = left / self.scale[:, None]
-            free = np.sqrt(1 - null.taken(left, basis) / power)
+            free = np.sqrt(1 - null.taken(left, basis, spectra) / power)
             self._prepared = null.prepared(self.unit / free[:, None])
         self._null = null
 

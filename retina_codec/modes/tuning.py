@@ -18,8 +18,8 @@ from retina_codec._common.checks import (
 )
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, runs_of
-from retina_codec.modes.describe import cell_loadings, mean_loadings
 from retina_codec.modes.epoch_runs import numbered_epochs
+from retina_codec.modes.loadings import cell_loadings, mean_loadings
 from retina_codec.modes.result import Modes
 from retina_codec.modes.shift_null import (
     CircularShifts,

@@ -14,6 +14,7 @@ from retina_codec.plot.kernels import filters
 from retina_codec.plot.mode_choice import mode_choice
 from retina_codec.plot.mode_filters import dictionary_with_filters
 from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mode_features
+from retina_codec.plot.mode_reading import cell_clusters, mode_triggered_average, mode_tuning
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
 from retina_codec.plot.recovered import burst, recovery
@@ -23,6 +24,7 @@ from retina_codec.plot.timeline import mode_timeline
 __all__ = [
     "alignment",
     "burst",
+    "cell_clusters",
     "coactivation",
     "contribution",
     "dictionary",
@@ -36,6 +38,8 @@ __all__ = [
     "mode_choice",
     "mode_features",
     "mode_timeline",
+    "mode_triggered_average",
+    "mode_tuning",
     "movie_frames",
     "prediction",
     "recovery",

@@ -86,7 +86,7 @@ def filters(
     names = [str(name) for name in model.channels.get(layer, np.arange(len(kernels)))]
     lags = 1000 * model.bin_width * np.arange(kernels.shape[1])[::-1]
     spatial = kernels.shape[-2:] != (1, 1)
-    grid = _grid(figure, len(kernels), kernels.shape[2] + 1 if spatial else 1)
+    grid = panel_grid(figure, len(kernels), kernels.shape[2] + 1 if spatial else 1)
     for kernel, name, panels in zip(kernels, names, grid, strict=True):
         if spatial:
             _separated(panels, kernel, lags, name)
@@ -114,7 +114,7 @@ def separated(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return (space / strongest).reshape(kernel.shape[1:]), course, share
 
 
-def _grid(figure: Figure | SubFigure | None, n: int, n_panels: int) -> np.ndarray:
+def panel_grid(figure: Figure | SubFigure | None, n: int, n_panels: int) -> np.ndarray:
     """Axes (channel, panel): channels side by side in rows of eight, panels below each other."""
     columns = min(n, IN_A_ROW)
     rows = -(-n // columns)
@@ -146,17 +146,17 @@ def _separated(panels: Any, kernel: np.ndarray, lags: np.ndarray, name: str) -> 
         ax.set_axis_off()
     panels[0].set_title(f"{name}: {100 * share:.0f} %", fontsize=9, loc="center")
     panels[-1].plot(lags, course, color=BLACK)
-    _run_to_response(panels[-1], lags)
+    run_to_response(panels[-1], lags)
 
 
 def _time_courses(ax: Axes, courses: np.ndarray, lags: np.ndarray, name: str) -> None:
     for color, course in zip(PALETTE if courses.shape[1] > 1 else (BLUE,), courses.T, strict=False):
         ax.plot(lags, course, color=color)
     ax.set_title(name, fontsize=9, loc="center")
-    _run_to_response(ax, lags)
+    run_to_response(ax, lags)
 
 
-def _run_to_response(ax: Axes, lags: np.ndarray) -> None:
+def run_to_response(ax: Axes, lags: np.ndarray) -> None:
     """Let time run to the right, up to the response at 0."""
     longest = float(lags.max()) or 1.0
     ax.set_xlim(longest, 0)

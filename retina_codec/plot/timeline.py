@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from retina_codec.plot.style import (
     BLACK,
     BLUE,
     GREEN,
+    GREY,
     LABEL_COLORS,
     ORANGE,
     PALE,
@@ -248,15 +250,22 @@ def _draw_frames(ax: Axes, stimulus: xr.DataArray) -> None:
         spine.set_visible(False)
 
 
+def colors_of_epochs(names: Sequence[str]) -> dict[str, str]:
+    """Colour of each kind of epoch, of rests too."""
+    free = [color for color in PALETTE if color not in map(EPOCH_COLORS.get, names)] or PALETTE
+    others = [name for name in names if name not in EPOCH_COLORS and name not in REST]
+    colors = EPOCH_COLORS | dict.fromkeys(REST, GREY)
+    colors |= {name: free[i % len(free)] for i, name in enumerate(others)}
+    return {name: colors[name] for name in names}
+
+
 def _draw_epochs(ax: Axes, epoch: xr.DataArray) -> None:
     """Coloured band of what was shown, with a key beside; rests are pale."""
     labels = epoch.values.astype(str)
     width = bin_of(epoch)
     onsets = epoch["time"].values
     names = [name for name in dict.fromkeys(labels) if name not in REST]
-    free = [color for color in PALETTE if color not in map(EPOCH_COLORS.get, names)] or PALETTE
-    others = [name for name in names if name not in EPOCH_COLORS]
-    colors = EPOCH_COLORS | {name: free[i % len(free)] for i, name in enumerate(others)}
+    colors = EPOCH_COLORS | colors_of_epochs(names)
     # An epoch also ends where time has a gap.
     starts = {run.start for run in drawn_runs(epoch)} | {
         int(i) + 1 for i in np.flatnonzero(labels[1:] != labels[:-1])

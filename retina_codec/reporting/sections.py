@@ -40,6 +40,7 @@ SCORES = {
     "deviance_explained": "deviance explained",
 }
 LABELS = ("light", "motion", "mixed", "none")
+TOLD = {"on_step": "AUC, ON steps", "off_step": "AUC, OFF steps", "motion": "AUC, motion"}
 PACKAGES = ("torch", "numpy", "xarray", "lightning", "matplotlib")
 CITATIONS = (
     (
@@ -254,7 +255,15 @@ def _mode_table(run: Run, layer: str) -> str:
                 "n/a" if score is None else f"{float(score['l0']):.1f}",
                 "n/a" if score is None else str(int(score["alive"])),
                 *(("n/a" if description is None else str(counts[label])) for label in LABELS),
-                "n/a" if selectivity is None else _number(selectivity["best_auc"].median()),
+                *(
+                    "n/a"
+                    if selectivity is None or kind not in selectivity["epoch"].values
+                    else _number(selectivity["best_auc"].sel(epoch=kind))
+                    for kind in TOLD
+                ),
+                "n/a"
+                if selectivity is None or "mean_purity" not in selectivity
+                else _number(selectivity["mean_purity"]),
             )
         )
     header = (
@@ -263,13 +272,15 @@ def _mode_table(run: Run, layer: str) -> str:
         "active at a time",
         "modes in use",
         *LABELS,
-        "median AUC of epochs",
+        *TOLD.values(),
+        "purity",
     )
     return table(
         header,
         rows,
         "R2: contributions explained by the modes, mean over channels, on stretches that the "
-        "modes were not fitted to",
+        "modes were not fitted to. AUC: how well the best mode tells this kind of epoch from all "
+        "others; purity: the share of a mode's activity that falls into one kind",
     )
 
 

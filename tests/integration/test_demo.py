@@ -53,7 +53,9 @@ def test_modes_are_judged_beside_the_control(run):
         found = numbers["modes"][network]["relu2"]
         assert sum(found["labels"].values()) == 12
         assert found["l0"] <= 2
-        assert set(found["auc"]) == {"on_step", "off_step", "grating", "bar", "still"}
+        assert set(found["auc"]) == {"on_step", "off_step", "motion", "still"}
+        low, high = found["purity"][1:]
+        assert 0.2 < low <= high <= 1
     assert set(numbers["interneurons_median_r_and_null"]) == {"trained", "untrained"}
 
 
@@ -64,3 +66,4 @@ def test_figures_and_report(run):
     page = (run / "report.html").read_text()
     assert page.count("data:image/png;base64") >= 8
     assert "untrained" in page
+    assert "AUC, motion" in page

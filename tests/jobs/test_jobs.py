@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 import retina_codec as rc
 from retina_codec.cli import main
-from retina_codec.jobs import read_job
+from retina_codec.jobs import read_job, stages
 from retina_codec.jobs.folder import RunFolder
 
 
@@ -108,6 +109,16 @@ def test_finished_stages_are_not_repeated(finished, capsys):
 def test_report_alone(finished, capsys):
     assert main(["report", str(finished / "run")]) == 0
     assert "report.html" in capsys.readouterr().out
+
+
+def test_gratings_and_bars_are_one_class_beside_another():
+    def classes(*kinds):
+        return stages._classes(xr.DataArray(list(kinds), dims="time"))
+
+    assert classes("bar", "grating", "on_step") == {"motion": ["grating", "bar"]}
+    assert classes("bar", "still", "transition") == {"motion": ["bar"]}
+    assert classes("bar", "grating", "natural") == {}  # then told from each other
+    assert classes("on_step", "off_step") == {}
 
 
 def test_a_stage_is_repeated_when_one_before_it_changed(tmp_path):

@@ -25,7 +25,7 @@ SPARSE = {"topk": 2, "batch_topk": 1.44, "jumprelu": 1.44}  # 12 % of 12 atoms a
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("autoencoder", SPARSE)
 def test_planted_dictionary_is_recovered(planted, autoencoder, seed):
-    values, teams = planted(seed, n=5000)
+    values, teams = planted(seed, n=1500)
     modes = fit_modes(
         xr.DataArray(values, dims=("time", "channel")),
         features="channel",

@@ -40,7 +40,7 @@ def teams_of_three():
 
 def test_stability_stands_beside_its_controls(teams_of_three):
     contribution, _ = teams_of_three
-    options = {"features": "channel", "n_modes": 5, "k": 1, "max_epochs": 40, "progress": False}
+    options = {"features": "channel", "n_modes": 5, "k": 1, "max_epochs": 25, "progress": False}
     found = stability(contribution, seeds=(0, 1, 2), **options)
     assert found["cosine"].dims == ("mode", "seed")
     assert list(found["seed"].values) == [1, 2]
@@ -65,7 +65,8 @@ def test_stability_stands_beside_its_controls(teams_of_three):
     by_hand = match_modes(*starts)["cosine"].where(starts[0].loadings["active_fraction"] > 0)
     got = found["control_cosine"].sel(control="untrained", seed=1)
     np.testing.assert_allclose(got, by_hand, rtol=1e-6)
-    bare = stability(contribution, seeds=(0, 1), halves=False, controls=(), **options)
+    few = {**options, "max_epochs": 1}
+    bare = stability(contribution, seeds=(0, 1), halves=False, controls=(), **few)
     assert set(bare.data_vars) == {"cosine", "stability"}
     baseline = stability(contribution, seeds=(0, 1), autoencoder="pca", **options)
     assert list(baseline["control"].values) == ["phase_shuffled"]
@@ -91,7 +92,7 @@ def test_phase_shuffling_keeps_spectra_and_nothing_between_columns(contribution)
 
 def test_consensus_keeps_what_all_seeds_find(teams_of_three, tmp_path):
     contribution, teams = teams_of_three
-    options = {"features": "channel", "n_modes": 8, "k": 1, "max_epochs": 40, "progress": False}
+    options = {"features": "channel", "n_modes": 8, "k": 1, "max_epochs": 25, "progress": False}
     modes = consensus_modes(contribution, seeds=(0, 1, 2), min_stability=0.95, **options)
     n = modes.loadings.sizes["mode"]
     assert 5 <= n <= 8
@@ -117,7 +118,7 @@ def test_consensus_keeps_what_all_seeds_find(teams_of_three, tmp_path):
     xr.testing.assert_identical(loaded.loadings, modes.loadings)
     noise = contribution.copy(data=np.random.default_rng(0).normal(size=contribution.shape))
     with pytest.raises(ValueError, match=r"no mode reaches min_stability=0\.999"):
-        consensus_modes(noise, seeds=(0, 1), min_stability=0.999, **options)
+        consensus_modes(noise, seeds=(0, 1), min_stability=0.999, **{**options, "max_epochs": 3})
     with pytest.raises(ValueError, match="autoencoder='pca' is not known"):
         consensus_modes(contribution, autoencoder="pca", **options)
 
@@ -128,7 +129,7 @@ def json_seed(modes):
 
 def test_choice_is_the_smallest_size_that_loses_nothing(teams_of_three, tmp_path):
     contribution, _ = teams_of_three
-    options = {"features": "channel", "max_epochs": 40, "progress": False}
+    options = {"features": "channel", "max_epochs": 25, "progress": False}
     curve = choose_modes(contribution, n_modes=(3, 5, 8), k=(1, 6), seeds=(0, 1), **options)
     assert curve["r2"].dims == ("n_modes", "k", "seed")
     assert curve["r2"].sel(n_modes=3, k=6).isnull().all()  # more at a time than there are
