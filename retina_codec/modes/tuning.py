@@ -75,7 +75,8 @@ def epoch_tuning(
         for one epoch); `n_epochs` (epoch). `time_course`, `time_course_sem` (mode, epoch, onset):
         mean over epochs at `onset` seconds after their start, NaN beyond the shortest epoch of
         the kind; without epochs whose start the loadings do not have (the first of a block begins
-        before the first whole history), as far as `epochs` has the times before. Where something moves: `direction_tuning`, `direction_sem` (mode, direction),
+        before the first whole history), as far as `epochs` has the times before.
+        Where something moves: `direction_tuning`, `direction_sem` (mode, direction),
         over all moving epochs, and with at least three directions in equal steps: `dsi`,
         `preferred_direction`, `p_value`, `osi`, `preferred_orientation` and so on (mode) as from
         `retina_codec.recordings.direction_selectivity` (for as many repeats as each direction
@@ -302,7 +303,7 @@ def _aligned(data: xr.DataArray, loadings: xr.DataArray, argument: str) -> xr.Da
 def _missed(
     epochs: xr.DataArray, direction: xr.DataArray | None, loadings: xr.DataArray
 ) -> np.ndarray:
-    """Samples of its epoch that come right before each sample (time,) and have no loading."""
+    """Count samples of its epoch right before each sample (time,) that have no loading."""
     labels = np.asarray(epochs.values, dtype=str)
     times = epochs.get_index("time")
     if direction is not None and times.isin(direction.get_index("time")).all():
