@@ -292,6 +292,11 @@ def response_association(
 def _aligned(data: xr.DataArray, loadings: xr.DataArray, argument: str) -> xr.DataArray:
     """Return `data` at all times of the loadings; ValueError if one is missing."""
     ours = loadings.get_index("time")
+    if not (ours.is_unique and ("time" not in data.coords or data.get_index("time").is_unique)):
+        raise ValueError(
+            f"{argument} or the loadings of modes have times that stand there twice: lay the "
+            "blocks end to end with .assign_coords(time=...), keeping its attrs"
+        )
     if "time" not in data.coords or not ours.isin(data.get_index("time")).all():
         raise ValueError(
             f"{argument} lacks times of the loadings of modes: give it on the same time base, "

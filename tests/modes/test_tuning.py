@@ -131,6 +131,24 @@ def test_association_with_responses():
         response_association(loadings, rate.where((rate.time > 0) | (rate.cell != "a")))
 
 
+def test_times_that_stand_there_twice_are_named():
+    time = time_coordinate(np.tile(np.arange(200) * 0.01, 2), 0.01)
+    block = block_coordinate(np.repeat([0, 1], 200))
+    rate = xr.DataArray(
+        np.random.default_rng(0).random((400, 1)),
+        dims=("time", "cell"),
+        coords={"time": time, "block": block, "cell": ["a"]},
+    )
+    loadings = rate.rename(cell="mode").drop_vars("mode")
+    epochs = xr.DataArray(np.tile(np.repeat(["on", "off"], 50), 4), coords=[("time", time.values)])
+    for refused in (
+        lambda: epoch_tuning(loadings, epochs.assign_coords(time=time)),
+        lambda: response_association(loadings, rate),
+    ):
+        with pytest.raises(ValueError, match="times that stand there twice"):
+            refused()
+
+
 def test_association_is_calibrated():
     below = []
     time = time_coordinate(np.arange(1500) * 0.01, 0.01)

@@ -351,6 +351,14 @@ def test_a_network_that_gives_nothing_is_no_error(truth, specification, untraine
         )
 
 
+def test_what_only_one_of_two_networks_has_is_not_found_again(truth, untrained):
+    silent = network(untrained.outputs.tolist())
+    silent.network.dense.weight.data.zero_()
+    movie = truth["test"]["stimulus"][:150]
+    found = rc.validation.agreement(untrained, silent, movie, layers="relu2", progress=False)
+    assert (found["r"].sel(removed="nothing") == 0).all()
+
+
 def test_a_dense_layer_and_a_shorter_history_do(truth, specification, untrained):
     torch.manual_seed(0)
     model = rc.models.LN(SHAPE, history=20, bin_width=0.01, cells=untrained.outputs.tolist())
