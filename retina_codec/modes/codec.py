@@ -124,7 +124,9 @@ class CodecNetwork(Network):
             self.weights[f"{layer}_shift"] = torch.zeros_like(signs)
         self.weights["encoder"] = uniform(n_modes, n_columns)
         self.weights["bias"] = uniform(n_modes)
-        self.threshold = torch.full((1,), settings.threshold, device=signs.device)
+        # Where it is annealed, it starts from 0: as `reached` has it before the first epoch.
+        first = settings.threshold if settings.anneal == 0 else 0.0
+        self.threshold = torch.full((1,), first, device=signs.device)
         self.extra = {"threshold": self.threshold}
 
     def training_code(self, rows: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ from retina_codec._common.checks import require_array, require_finite
 from retina_codec._common.provenance import provenance
 from retina_codec.modes.result import Modes
 
+# Dims of outputs and samples: contributions to two of them add up to nothing.
+SEPARATE = ("cell", "category", "time", "image")
+
 
 def target_reconstruction(
     modes: Modes,
@@ -47,7 +50,8 @@ def target_reconstruction(
     TypeError
         If `target` is not a DataArray.
     ValueError
-        If it has a dim that contributions lack, or other samples, or NaN.
+        If it has a dim that contributions lack, or lacks one that tells their samples or cells
+        apart; if it or `baseline` has other samples or cells, or NaN.
 
     Examples
     --------
@@ -80,7 +84,14 @@ def target_reconstruction(
                 f"{tuple(array.dims)}, have no {missing[0]!r}: fit modes to contributions to "
                 "each cell, or give a target without it"
             )
-        summed = array.sum([dim for dim in array.dims if dim not in target.dims])
+        over = [dim for dim in array.dims if dim not in target.dims]
+        for dim in over:
+            if dim in SEPARATE:
+                raise ValueError(
+                    f"target has dims {tuple(target.dims)}, but contributions are to each {dim!r}: "
+                    "their sum over those is no response; give the target with that dim"
+                )
+        summed = array.sum(over)
         try:
             xr.align(summed, target, join="exact")
         except ValueError as error:
@@ -88,6 +99,19 @@ def target_reconstruction(
                 f"target and the contributions have different samples or cells ({error}): select "
                 "the same"
             ) from error
+        if isinstance(baseline, xr.DataArray):
+            odd = [dim for dim in baseline.dims if dim not in target.dims]
+            if odd:
+                raise ValueError(f"baseline has the dim {odd[0]!r}, which target has not")
+            try:
+                xr.align(
+                    baseline, target, join="exact", exclude=set(target.dims) - set(baseline.dims)
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"baseline and target have different samples or cells ({error}): select the "
+                    "same"
+                ) from error
         results.append(_agreement(summed + baseline, target))
     require_finite(target, "target")
     if isinstance(rebuilt, dict):

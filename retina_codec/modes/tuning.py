@@ -74,7 +74,9 @@ def epoch_tuning(
         `mean_loading`, `sem` (mode, epoch): mean and standard error over epochs of the kind (NaN
         for one epoch); `n_epochs` (epoch). `time_course`, `time_course_sem` (mode, epoch, onset):
         mean over epochs at `onset` seconds after their start, NaN beyond the shortest epoch of
-        the kind. Where something moves: `direction_tuning`, `direction_sem` (mode, direction),
+        the kind; without epochs whose start the loadings do not have (the first of a block begins
+        before the first whole history), as far as `epochs` has the times before.
+        Where something moves: `direction_tuning`, `direction_sem` (mode, direction),
         over all moving epochs, and with at least three directions in equal steps: `dsi`,
         `preferred_direction`, `p_value`, `osi`, `preferred_orientation` and so on (mode) as from
         `retina_codec.recordings.direction_selectivity` (for as many repeats as each direction
@@ -108,6 +110,7 @@ def epoch_tuning(
     if direction is not None:
         direction = require_dims(direction, ("time",), "direction")
         angles = _aligned(direction, loadings, "direction").values.astype(np.float64)
+    missed = _missed(epochs, direction, loadings)
     n_skip = round(float(magnitude(skip, "s", "skip")) / bin_width)
     require_at_least(n_skip, 0, "skip")
     named = np.char.add(np.char.add(labels, "|"), angles.astype(str))
@@ -117,21 +120,26 @@ def epoch_tuning(
     stops = np.r_[starts[1:], number.size]
     used = ~np.isin(labels[starts], [str(name) for name in ignore])
     starts, stops = starts[used], stops[used]
-    if not starts.size or (stops - starts <= n_skip).any():
+    missed = missed[starts]
+    skipped = np.maximum(n_skip - missed, 0)
+    if not starts.size or (stops - starts <= skipped).any():
         shortest = (stops - starts).min(initial=number.size) * bin_width
         raise ValueError(
             f"epochs: nothing is left of {len(starts)} epochs, the shortest {shortest:g} s, with "
             f"skip={skip} and ignore={list(ignore)}: give fewer to leave out"
         )
     mean = np.stack(
-        [values[a + n_skip : b].mean(axis=0) for a, b in zip(starts, stops, strict=True)]
+        [values[a:b].mean(axis=0) for a, b in zip(starts + skipped, stops, strict=True)]
     )
     kind, angle = labels[starts], angles[starts]
     kinds = np.unique(kind)
-    n_onset = int((stops - starts).max())
+    whole = missed == 0
+    n_onset = int((stops - starts)[whole].max(initial=1))
     course = np.full((2, values.shape[1], len(kinds), n_onset), np.nan)
     for place, name in enumerate(kinds):
-        of_kind = np.flatnonzero(kind == name)
+        of_kind = np.flatnonzero((kind == name) & whole)
+        if not of_kind.size:
+            continue
         n = int((stops - starts)[of_kind].min())
         traces = np.stack([values[starts[i] : starts[i] + n] for i in of_kind])
         course[0, :, place, :n], course[1, :, place, :n] = (m.T for m in _mean_and_sem(traces))
@@ -223,6 +231,11 @@ def response_association(
     rate = require_dims(rate, ("time", "cell"), "rate")
     require_finite(rate, "rate")
     own = "cell" in loadings.coords
+    if loadings.sizes["cell"] > 1 and not own:
+        raise ValueError(
+            f"modes: the loadings are of {loadings.sizes['cell']} cells without names: add the "
+            "coordinate 'cell', by which each is compared with its own rate"
+        )
     if own:
         missing = sorted(set(loadings["cell"].values.tolist()) - set(rate["cell"].values.tolist()))
         if missing:
@@ -279,12 +292,33 @@ def response_association(
 def _aligned(data: xr.DataArray, loadings: xr.DataArray, argument: str) -> xr.DataArray:
     """Return `data` at all times of the loadings; ValueError if one is missing."""
     ours = loadings.get_index("time")
+    if not (ours.is_unique and ("time" not in data.coords or data.get_index("time").is_unique)):
+        raise ValueError(
+            f"{argument} or the loadings of modes have times that stand there twice: lay the "
+            "blocks end to end with .assign_coords(time=...), keeping its attrs"
+        )
     if "time" not in data.coords or not ours.isin(data.get_index("time")).all():
         raise ValueError(
             f"{argument} lacks times of the loadings of modes: give it on the same time base, "
             "which is copied from the movie, not recomputed"
         )
     return data.sel(time=ours)
+
+
+def _missed(
+    epochs: xr.DataArray, direction: xr.DataArray | None, loadings: xr.DataArray
+) -> np.ndarray:
+    """Count samples of its epoch right before each sample (time,) that have no loading."""
+    labels = np.asarray(epochs.values, dtype=str)
+    times = epochs.get_index("time")
+    if direction is not None and times.isin(direction.get_index("time")).all():
+        angles = direction.sel(time=times).values.astype(np.float64)
+        labels = np.char.add(np.char.add(labels, "|"), angles.astype(str))
+    number = numbered_epochs(labels, epochs)
+    first = np.searchsorted(number, number)  # numbers ascend
+    place = times.get_indexer(loadings.get_index("time"))
+    before = np.r_[-1, place[:-1]]
+    return np.asarray(np.minimum(place - first[place], place - before - 1))
 
 
 def _mean_and_sem(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 SMOOTHING = 1.0
 WINDOW = 2.5
 GRID_STEP = 3
+MARGIN = 3  # at the edges: of three standard deviations of the smoothing
 # Ridge on the velocity: a share of the gradient energy of the frame difference (a shift leaves
 # little of it, a contrast reversal much), and a floor relative to the movie's contrast.
 RIDGE = 0.05
@@ -58,8 +59,13 @@ class FlowEstimator:
     ) -> None:
         self._smooth = [_smoothing_matrix(n) for n in shape]
         self._slope = [_slope_matrix(n) for n in shape]
-        self._window = [window_matrix(n) for n in shape]
-        self._weight = weights_on_grid(place_weights)
+        # Smoothing sees beyond the edge, where there is no picture: as far as it does, slopes along
+        # the edge stay and those across it fade, and an oblique grating seems to turn.
+        self._window = [window_matrix(n, margin=MARGIN) for n in shape]
+        # What is left of a window at the edge is few pixels, which any motion explains.
+        whole = np.outer(*(_window_share(n) for n in shape)).ravel() ** 2
+        weight = weights_on_grid(place_weights) * whole
+        self._weight = weight / weight.max(axis=1, keepdims=True)
         self.n_places = len(self._weight)
         self._floor = (FLOOR * contrast) ** 2 + 1e-12  # far below any contrast shown
 
@@ -208,10 +214,29 @@ def centres(n: int) -> np.ndarray:
     return np.arange(((n - 1) % GRID_STEP) // 2, n, GRID_STEP)
 
 
-def window_matrix(n: int) -> np.ndarray:
-    """Normalised Gaussian windows (centre, pixel) round every third pixel."""
-    window = np.exp(-0.5 * ((np.arange(n) - centres(n)[:, None]) / WINDOW) ** 2)
-    if n > 4:
-        # What enters at the edge is not a shift of what was seen.
-        window[:, [0, -1]] = 0
+def window_matrix(n: int, *, margin: int = 1) -> np.ndarray:
+    """Normalised Gaussian windows (centre, pixel) round every third pixel.
+
+    Parameters
+    ----------
+    n : int
+        Pixels.
+    margin : int
+        Pixels at either edge that are not looked at; at most a third of the field, none of 4 pixels
+        or fewer. What enters at the edge is not a shift of what was seen.
+    """
+    window = _window(n, margin)
     return window / window.sum(axis=1, keepdims=True)
+
+
+def _window(n: int, margin: int) -> np.ndarray:
+    window = np.exp(-0.5 * ((np.arange(n) - centres(n)[:, None]) / WINDOW) ** 2)
+    margin = min(margin, n // 3) if n > 4 else 0
+    window[:, :margin] = 0
+    window[:, n - margin :] = 0
+    return window
+
+
+def _window_share(n: int) -> np.ndarray:
+    """Share of each window (centre,) that lies within the margins."""
+    return _window(n, MARGIN).sum(axis=1) / _window(n, 0).sum(axis=1).max()

@@ -162,7 +162,7 @@ def _matches(recovery: Any, name: str | None, cell: str, cut: str, removed: str)
             argument = "name" if dim == "model" else dim
             raise ValueError(f"{argument}={value!r} is unknown; {nearest_names(value, known)}")
     of_cell = found.sel({**chosen, "features": "contribution"})
-    kept = (of_cell["cut"] == cut).values & np.isfinite(of_cell["r"].values)
+    kept = (of_cell["cut"] == cut).values & (of_cell["best_layer"].values != "")
     if not kept.any():
         raise ValueError(f"cell={cell!r} has no matched contribution at cut={cut!r}")
     return of_cell.isel(true_channel=np.flatnonzero(kept))

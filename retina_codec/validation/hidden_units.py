@@ -15,7 +15,7 @@ from retina_codec._common.progress import progress_counter
 from retina_codec.attribution.capture import captured
 from retina_codec.models.model import BATCH_SIZE, RetinaModel, frozen
 from retina_codec.validation.halves import Halves
-from retina_codec.validation.matching import best_matches, correlations
+from retina_codec.validation.matching import NEGLIGIBLE, best_matches, correlations
 from retina_codec.validation.moments import CrossCovariance
 
 SIGNALS = ("potential", "release")
@@ -105,10 +105,11 @@ def _best(
     labels: Mapping[str, list[np.ndarray]],
     layers: Sequence[str],
 ) -> xr.Dataset:
-    found = []
+    found, varies = [], np.ones(values.shape[1], dtype=bool)
     for half, rows in enumerate(halves.rows):
         variance = values[rows].astype(np.float64).var(0)
         scale = np.square(values[rows].astype(np.float64)).mean(0)
+        varies &= variance > NEGLIGIBLE * scale
         parts = []
         for layer in layers:
             moments = gathered[layer, signal][half]
@@ -124,7 +125,11 @@ def _best(
     dim = "interneuron"
     return xr.Dataset(
         {
-            "r": (dim, best.r, {"units": "1", "long_name": "correlation with the best unit"}),
+            "r": (
+                dim,
+                np.where(missing & varies, 0.0, best.r),
+                {"units": "1", "long_name": "correlation with the best unit"},
+            ),
             "best_layer": (dim, np.where(missing, "", names[best.place])),
             "best_channel": (dim, np.where(missing, "", channel[best.place])),
             "best_y": (dim, np.where(missing, np.nan, y[best.place])),

@@ -21,6 +21,7 @@ from retina_codec.validation.features import (
 )
 from retina_codec.validation.halves import Halves
 from retina_codec.validation.matching import (
+    NEGLIGIBLE,
     Matches,
     best_matches,
     coefficients,
@@ -189,6 +190,10 @@ def _matched(
         for i in range(n_cells):
             whole = [c[i] for c in covariances]
             rest = [without_rates(whole[0], c, rates) for c in whole]
+            varies = np.all(
+                [_diagonal(to_truth, left) > NEGLIGIBLE * _diagonal(to_truth, c)
+                 for left, c in zip(rest, whole, strict=True)], axis=0,
+            )  # fmt: skip
             with np.errstate(invalid="ignore", divide="ignore"):
                 for k, kind in enumerate(FEATURES):
                     if kind in maps:
@@ -201,7 +206,7 @@ def _matched(
                         first, second = _of_units(moments, kind, i, to_truth, whole, rest, rates)
                         labels = of_units
                     best = best_matches(first, second, either_sign=kind in UNSIGNED)
-                    _note(best, labels, is_feature[i], r[k, j, i], polarity[k, j, i],
+                    _note(best, labels, is_feature[i] & varies, r[k, j, i], polarity[k, j, i],
                           names[k, j, i], places[k, j, i])  # fmt: skip
     cut = np.repeat(list(truth.channels), [len(one) for one in truth.channels.values()])
     channel = np.concatenate(list(truth.channels.values()))
@@ -236,7 +241,8 @@ def _note(
     names: np.ndarray,
     places: np.ndarray,
 ) -> None:
-    """Write the matches of one cell's true features into the views given."""
+    """Write the matches of one cell's true features into the views given; 0 without any."""
+    r[is_feature] = 0
     for k in np.flatnonzero(is_feature & (best.place >= 0)):
         r[k], polarity[k] = best.r[k], best.polarity[k]
         *name, y, x = labels[best.place[k]]
@@ -340,7 +346,11 @@ def _similar(
         for n, (fit, applied) in enumerate(
             zip(fits, (covariances[0][i], covariances[1][i], both[i]), strict=True)
         ):
-            values[n][index] = linear_cka(without_rates(fit, applied, rates), a, b)
+            rest = without_rates(fit, applied, rates)
+            values[n][index] = linear_cka(rest, a, b)
+            # A model that has nothing where there is a truth.
+            if np.isnan(values[n][index]) and (_diagonal(b, rest) > 0).any():
+                values[n][index] = 0
     first = np.where(np.isfinite(values[0]), values[0], -np.inf)
     best = first.argmax(-1)
     known = np.isfinite(first).any(-1)

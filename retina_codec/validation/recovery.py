@@ -93,6 +93,9 @@ def benchmark_recovery(
     Returns
     -------
     DataTree
+        NaN is where there is nothing to recover; where a model has nothing to show for what is
+        there (a cell that it left silent, say), it has 0, so that no median leaves it out.
+
         All nodes have the dim `model`; `cell` and `interneuron` have their types as coordinates.
 
         ``prediction``: `r` (model, cell), correlation of predicted and true rate, over all frames
@@ -243,15 +246,16 @@ def _layers_of(
 
 
 def _prediction(model: RetinaModel, node: xr.Dataset, cells: list[str]) -> xr.Dataset:
-    """Correlate predicted and true rates; NaN for a cell whose rate does not change."""
+    """Correlate predicted and true rates; 0 where only the true one changes, NaN where it stays."""
     movie = node["stimulus"]
     predicted = model.predict(movie).sel(cell=cells).values.astype(np.float64)
     true = node["true_rate"].transpose("time", "cell").values[whole_history(movie, model.history)]
     centred = [values - values.mean(0) for values in (predicted, true)]
     sd = [np.sqrt(np.square(values).mean(0)) for values in centred]
-    changes = (sd[0] > 1e-6 * np.abs(predicted).max(0)) & (sd[1] > 1e-6 * np.abs(true).max(0))
+    told, known = (s > 1e-6 * np.abs(v).max(0) for s, v in zip(sd, (predicted, true), strict=True))
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.where(changes, (centred[0] * centred[1]).mean(0) / (sd[0] * sd[1]), np.nan)
+        r = np.where(told, (centred[0] * centred[1]).mean(0) / (sd[0] * sd[1]), 0.0)
+    r[~known] = np.nan
     attrs = {"units": "1", "long_name": "correlation of predicted and true rate"}
     return xr.Dataset({"r": ("cell", r, attrs)}, {"cell": cells})
 

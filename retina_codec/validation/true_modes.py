@@ -14,7 +14,12 @@ from retina_codec._common.provenance import provenance
 from retina_codec.attribution import methods
 from retina_codec.attribution.methods import Method
 from retina_codec.validation.halves import Halves
-from retina_codec.validation.matching import best_matches, correlations, without_rates
+from retina_codec.validation.matching import (
+    NEGLIGIBLE,
+    best_matches,
+    correlations,
+    without_rates,
+)
 from retina_codec.validation.moments import Covariance
 from retina_codec.validation.of_model import N_RATES, REMOVED
 from retina_codec.validation.true_contributions import STEPS, true_features
@@ -60,7 +65,8 @@ def modes_against_truth(
     Returns
     -------
     Dataset
-        `r` (model, removed, cell, true_channel), NaN where there is nothing to recover; `mode`,
+        `r` (model, removed, cell, true_channel), NaN where there is nothing to recover, 0 where
+        there is and no mode is ever active (or nothing of it is left without the rates); `mode`,
         the label of the chosen mode as a string (empty without one), and `polarity`, 1 or -1.
         With the coordinates `cut` and `channel` of `true_channel`, and the types of cells.
 
@@ -220,7 +226,12 @@ def _matched(
                     for left, before in zip(rest, whole, strict=True)
                 )
             best = best_matches(first, second, either_sign=True)
-            known = wanted[i] & (best.place >= 0)
+            varies = np.all(
+                [np.diag(left)[true] > NEGLIGIBLE * np.diag(before)[true]
+                 for left, before in zip(rest, whole, strict=True)], axis=0,
+            )  # fmt: skip
+            r[j, i, wanted[i] & varies] = 0  # and stays so where no mode is there
+            known = wanted[i] & varies & (best.place >= 0)
             r[j, i, known] = best.r[known]
             place[j, i, known] = best.place[known]
             polarity[j, i, known] = best.polarity[known]

@@ -15,6 +15,7 @@ from retina_codec.models.model import RetinaModel
 from retina_codec.validation.features import net_map, summed
 from retina_codec.validation.halves import Halves
 from retina_codec.validation.matching import (
+    NEGLIGIBLE,
     best_matches,
     correlations,
     linear_cka,
@@ -64,9 +65,10 @@ def agreement(
         `cka` (removed, layer, cell): linear CKA of the two (time, channel) matrices of
         contributions summed over places, over both halves of the movie. `r`
         (removed, layer, cell): for each channel the best one of the other network, with the
-        largest r on half A, scored on half B; the median over channels, and the
-        mean of both directions. `removed` is ``"nothing"``, or ``"predicted"``: the rates of both
-        networks taken from both sides by linear regression, for `r` fitted on half A.
+        largest r on half A, scored on half B (0 if the other has nothing there);
+        the median over channels, and the mean of both directions. `removed` is ``"nothing"``, or
+        ``"predicted"``: the rates of both networks taken from both sides by linear regression, for
+        `r` fitted on half A.
 
     Raises
     ------
@@ -126,12 +128,13 @@ def agreement(
             everywhere = without_rates(both[i], both[i], rates)
             for k, (left, right) in enumerate(maps):
                 cka[j, k, i] = linear_cka(everywhere, left, right)
-                r[j, k, i] = np.mean(
-                    [
-                        _found_again(whole, rest, one, other, least_share)
-                        for one, other in ((left, right), (right, left))
-                    ]
-                )
+                both_ways = [
+                    _found_again(whole, rest, one, other, least_share)
+                    for one, other in ((left, right), (right, left))
+                ]
+                # A network without contributions has nothing that could be found again.
+                known = [value for value in both_ways if np.isfinite(value)]
+                r[j, k, i] = np.mean(known) if known else np.nan
     dims = ("removed", "layer", "cell")
     return xr.Dataset(
         {
@@ -179,5 +182,13 @@ def _found_again(
         )
         for left, before in zip(rest, whole, strict=True)
     )
-    r = best_matches(first, second).r[known]
+    varies = np.all(
+        [
+            np.diag(sought.T @ left @ sought) > NEGLIGIBLE * np.diag(sought.T @ before @ sought)
+            for left, before in zip(rest, whole, strict=True)
+        ],
+        axis=0,
+    )
+    r = best_matches(first, second).r
+    r = np.where(np.isnan(r) & varies, 0.0, r)[known]  # the other network has nothing to match
     return float(np.median(r[np.isfinite(r)])) if np.isfinite(r).any() else float("nan")

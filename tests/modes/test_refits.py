@@ -200,6 +200,30 @@ def test_bad_targets_are_named(contribution):
         target_reconstruction(modes, target.values)
 
 
+def test_sums_over_cells_and_other_cells_in_the_baseline_are_refused(contribution):
+    modes = fit_modes(contribution, features=("sign", "channel"), **QUICK)
+    target = 5 + contribution.sum(("sign", "channel"))
+    base = xr.full_like(target.isel(time=0, drop=True), 5)
+    with pytest.raises(ValueError, match="contributions are to each 'cell'"):
+        target_reconstruction(modes, target.isel(cell=0, drop=True), 5.0)
+    with pytest.raises(ValueError, match="baseline and target have different samples or cells"):
+        target_reconstruction(modes, target, base.isel(cell=slice(1)))
+    with pytest.raises(ValueError, match="baseline has the dim 'layer'"):
+        target_reconstruction(modes, target, base.expand_dims("layer"))
+
+
+def test_an_untrained_codec_stands_beside_a_trained_one(teams_of_three):
+    """Its threshold is annealed from 0: before the fit it is 0, and its codes are not."""
+    contribution, _ = teams_of_three
+    options = {"features": "channel", "n_modes": 15, "progress": False, "autoencoder": "codec"}
+    start = fit_modes(contribution, max_epochs=0, **options)
+    assert (start.loadings > 0).all()
+    found = stability(
+        contribution, seeds=(0, 1), halves=False, controls=["untrained"], max_epochs=30, **options
+    )
+    assert np.isfinite(found["control_stability"]).all()
+
+
 def test_activations_go_the_same_way():
     movie = xr.DataArray(
         np.random.default_rng(0).normal(size=(150, 6, 6)),

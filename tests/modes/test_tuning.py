@@ -58,6 +58,25 @@ def test_tuning_to_steps_and_directions():
     np.testing.assert_allclose(late["mean_loading"].sel(epoch="on")[1], 0)
 
 
+def test_an_epoch_that_began_before_the_loadings_keeps_its_time():
+    """Loadings lack the first history of every block, and with it starts of epochs."""
+    labels = np.tile(np.repeat(["on", "off"], 20), 4)
+    time = time_coordinate(np.arange(160) * 0.01, 0.01)
+    block = block_coordinate(np.repeat([0, 1], 80))
+    epochs = xr.DataArray(labels, dims="time", coords={"time": time, "block": block})
+    since = np.tile(np.arange(20), 8)
+    values = np.exp(-since / 5.0) * (labels == "on")
+    loadings = xr.DataArray(
+        values[:, None], dims=("time", "mode"), coords={"time": time, "block": block}
+    ).isel(time=np.r_[8:80, 88:160])
+    found = epoch_tuning(loadings, epochs, skip=0.1).sel(mode=0, epoch="on")
+    np.testing.assert_allclose(found["time_course"], np.exp(-np.arange(20) / 5))
+    np.testing.assert_allclose(found["time_course_sem"], 0, atol=1e-12)
+    assert float(found["n_epochs"]) == 4
+    assert float(found["mean_loading"]) == pytest.approx(np.exp(-np.arange(10, 20) / 5).mean())
+    assert float(found["sem"]) == pytest.approx(0, abs=1e-12)
+
+
 def test_epochs_without_direction_have_none():
     epochs = movie_labels().drop_vars("direction")
     loadings = (epochs == "on").astype(float).expand_dims(mode=2, cell=3)
@@ -102,12 +121,32 @@ def test_association_with_responses():
     mine = response_association(own, rate)
     assert list(mine["cell"].values) == ["b", "c"]
     assert float(mine["r"].sel(cell="b")[0]) == pytest.approx(float(found["r"][0, 1]))
+    with pytest.raises(ValueError, match="of 2 cells without names"):
+        response_association(own.drop_vars("cell"), rate)
     with pytest.raises(ValueError, match="rate lacks the cells"):
         response_association(own, rate.sel(cell=["a", "b"]))
     with pytest.raises(ValueError, match="rate lacks times"):
         response_association(loadings, rate.isel(time=slice(50)))
     with pytest.raises(ValueError, match="rate has 1 NaN"):
         response_association(loadings, rate.where((rate.time > 0) | (rate.cell != "a")))
+
+
+def test_times_that_stand_there_twice_are_named():
+    time = time_coordinate(np.tile(np.arange(200) * 0.01, 2), 0.01)
+    block = block_coordinate(np.repeat([0, 1], 200))
+    rate = xr.DataArray(
+        np.random.default_rng(0).random((400, 1)),
+        dims=("time", "cell"),
+        coords={"time": time, "block": block, "cell": ["a"]},
+    )
+    loadings = rate.rename(cell="mode").drop_vars("mode")
+    epochs = xr.DataArray(np.tile(np.repeat(["on", "off"], 50), 4), coords=[("time", time.values)])
+    for refused in (
+        lambda: epoch_tuning(loadings, epochs.assign_coords(time=time)),
+        lambda: response_association(loadings, rate),
+    ):
+        with pytest.raises(ValueError, match="times that stand there twice"):
+            refused()
 
 
 def test_association_is_calibrated():

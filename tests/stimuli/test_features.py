@@ -105,6 +105,19 @@ def test_a_grating_moves_at_its_phase_speed(direction):
     )
 
 
+@pytest.mark.parametrize("shape", [(24, 24), (40, 16)])
+@pytest.mark.parametrize("direction", [10, 75, 200])
+def test_an_oblique_grating_moves_across_its_stripes(direction, shape):
+    """Nothing but the edge of the field could turn it."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    angle = np.deg2rad(direction)
+    phase = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle) - 0.5 * T) / 9
+    found = features_of(np.sin(phase)[:40]).isel(time=slice(1, None)).median("time")
+    turned = np.arctan2(found["velocity_y"], found["velocity_x"]) - angle
+    assert abs(np.angle(np.exp(1j * float(turned)))) < np.deg2rad(3)
+    assert float(np.hypot(found["velocity_y"], found["velocity_x"])) == pytest.approx(50, rel=0.1)
+
+
 def test_an_object_on_a_still_ground_is_differential_motion():
     ground, disc = translated(texture("blobs"), 0, 0), translated(texture("leaves"), 0.5, 0)
     inside = np.hypot(Y - 11.5, X - 11.5) < 6

@@ -330,10 +330,33 @@ def test_a_network_that_gives_nothing_is_no_error(truth, specification, untraine
         silent, truth, circuit=specification, noise=None, layers="relu2", progress=False
     )
     assert "interneurons" not in result.children
-    assert result["prediction"]["r"].isnull().all()
-    r = result["contributions"]["r"].sel(features=["contribution", "single_unit"])
-    assert r.isnull().all()
-    assert result["similarity"]["cka"].isnull().all()
+    assert (result["prediction"]["r"] == 0).all()
+    # What is there and not found counts: 0, not a value that medians leave out.
+    data = result["contributions"].to_dataset().isel(model=0)
+    feature = data["share"] >= 0.01
+    for removed, wanted in (
+        ("nothing", feature),
+        ("both", feature & (data["variance_left"] > 0.05)),
+    ):
+        for kind in ("contribution", "single_unit"):
+            r = data["r"].sel(features=kind, removed=removed).transpose(*wanted.dims)
+            np.testing.assert_array_equal(r, np.where(wanted, 0, np.nan))
+    assert set(data["best_layer"].sel(features="contribution").values.ravel()) == {""}
+    assert (result["similarity"]["cka"].sel(removed="nothing") == 0).all()
+    summary = rc.validation.summarise(result)
+    assert float(summary["worst_prediction_r"][0]) == 0
+    with pytest.raises(ValueError, match="no matched contribution"):
+        rc.validation.matched_burst(
+            silent, truth, result, cell="on_off_0", circuit=specification, around=0.2
+        )
+
+
+def test_what_only_one_of_two_networks_has_is_not_found_again(truth, untrained):
+    silent = network(untrained.outputs.tolist())
+    silent.network.dense.weight.data.zero_()
+    movie = truth["test"]["stimulus"][:150]
+    found = rc.validation.agreement(untrained, silent, movie, layers="relu2", progress=False)
+    assert (found["r"].sel(removed="nothing") == 0).all()
 
 
 def test_a_dense_layer_and_a_shorter_history_do(truth, specification, untrained):

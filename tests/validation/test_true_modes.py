@@ -136,3 +136,14 @@ def test_bad_input(truth, circuit, noisy, movie):
     assert "rates['model'] has dims" in refused(rates=rate.rename(cell="unit"))
     assert "loadings['model'] is a ndarray" in refused(noisy.values, error=TypeError)
     assert "NaN" in refused(noisy.where(noisy["time"] > 1.0))
+
+
+def test_modes_that_are_silent_count_as_found_nothing(truth, circuit, contributions, movie):
+    silent = as_modes(0 * contributions).isel(mode=[0, 1])
+    rate = circuit.predict(movie)
+    both = {"silent": silent, "perfect": as_modes(contributions)}
+    found = modes_against_truth(both, dict.fromkeys(both, rate), truth, progress=False)
+    known = found["r"].sel(model="perfect").notnull()
+    assert known.any()
+    np.testing.assert_array_equal(found["r"].sel(model="silent"), np.where(known, 0, np.nan))
+    assert set(found["mode"].sel(model="silent").values.ravel()) == {""}
