@@ -1,11 +1,12 @@
 """Whether modes of a trained network are stable, carry light and motion, and are true.
 
     python benchmarks/recovery.py train FOLDER
-    python benchmarks/modes.py FOLDER [--seeds 3] [--circuit default]
+    python benchmarks/modes.py FOLDER [--layer relu1] [--seeds 3] [--circuit default]
 
 Takes the networks of `benchmarks/recovery.py` (trained on 20 minutes of a simulated retina,
 untrained, and the true architecture refitted to the same spikes), computes their contributions to
-every ganglion cell on three movies that none was trained on, and fits modes to those of the first:
+every ganglion cell on three movies that none was trained on, and fits modes to those of one layer
+(of the circuit: bipolar cells for the first layer, inputs of ganglion cells for the second):
 - `fit`: natural movie, steps, gratings, bars, differential motion; the size and sparsity are chosen
   on it by `rc.choose_modes`, for the trained network, and are then those of all;
 - `test`: natural movie of other parts of the photographs, on which modes are compared with the true
@@ -29,12 +30,14 @@ import retina_codec as rc
 
 KINDS = ("trained", "untrained", "refitted")
 METHOD = rc.methods.IntegratedGradients(steps=8)
-N_MODES, K = (32, 64, 128), (2, 3)
+N_MODES, K = (16, 32, 64, 128), (1, 2, 3)
 MOST_ACTIVE = 3.0
 FEATURES = ("sign", "channel")
+LAYERS = {"relu1": ("relu1", "bipolar"), "relu2": ("relu2", "ganglion_input")}
 GROUPS = {"motion": ["grating", "bar"]}
 CLASSES = ("on_step", "off_step", "motion")
 MAX_EPOCHS = 60
+CELLS_APART = 4  # every fourth cell is described: each costs as much as the first
 
 
 def movies() -> dict[str, xr.DataArray]:
@@ -72,30 +75,22 @@ def decomposed(model: rc.Model, movie: xr.DataArray, path: Path) -> xr.DataTree:
     return rc.open_tree(path).load()
 
 
-def columns(tree: xr.DataTree) -> dict[str, xr.DataArray]:
-    return {name: node["contribution"] for name, node in tree["layers"].children.items()}
+def columns(tree: xr.DataTree, variable: str = "contribution") -> xr.DataArray:
+    """Take the layer that was asked for; of the circuit, the one that stands for it."""
+    names = [name for name in LAYERS[tree.attrs["asked"]] if name in tree["layers"].children]
+    return tree[f"layers/{names[0]}"].to_dataset()[variable]
 
 
-def activations(tree: xr.DataTree) -> dict[str, xr.DataArray]:
-    return {name: node["activation"] for name, node in tree["layers"].children.items()}
+def raw(layer: xr.DataArray) -> xr.DataArray:
+    """Name the columns as modes: what modes are made of."""
+    found = layer.stack(mode=FEATURES).drop_vars(["mode", *FEATURES], errors="ignore")
+    return found.assign_coords(mode=np.arange(found.sizes["mode"]))
 
 
-def raw(layers: dict[str, xr.DataArray]) -> xr.DataArray:
-    """Put the columns of all layers in a row, named as modes: what modes are made of."""
-    parts = [
-        layer.stack(mode=[dim for dim in FEATURES if dim in layer.dims]).drop_vars(
-            ["mode", *FEATURES], errors="ignore"
-        )
-        for layer in layers.values()
-    ]
-    joined = xr.concat(parts, "mode")
-    return joined.assign_coords(mode=np.arange(joined.sizes["mode"]))
-
-
-def fitted(layers: dict[str, xr.DataArray], n_modes: int, k: int, seed: int, **options):
-    dims = [dim for dim in FEATURES if dim in next(iter(layers.values())).dims]
+def fitted(layer: xr.DataArray, n_modes: int, k: int, seed: int, **options):
+    dims = [dim for dim in FEATURES if dim in layer.dims]
     return rc.fit_modes(
-        layers, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False,
+        layer, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False,
         **{"max_epochs": MAX_EPOCHS, **options},
     )  # fmt: skip
 
@@ -106,10 +101,10 @@ def table(heading: list[str], rows: list[list[object]]) -> None:
         print(f"| {' | '.join(str(entry) for entry in row)} |", flush=True)
 
 
-def choose(layers: dict[str, xr.DataArray], seeds: int) -> tuple[int, int]:
+def choose(layer: xr.DataArray, seeds: int) -> tuple[int, int]:
     """Choose size and sparsity on the trained network's contributions, and show the curve."""
     curve = rc.choose_modes(
-        layers,
+        layer,
         features=FEATURES,
         n_modes=N_MODES,
         k=K,
@@ -131,28 +126,30 @@ def choose(layers: dict[str, xr.DataArray], seeds: int) -> tuple[int, int]:
     return int(curve.attrs["recommended_n_modes"]), int(curve.attrs["recommended_k"])
 
 
-def sparse_scores(layers: dict[str, xr.DataArray], n_modes: int, k: int, seeds: int) -> None:
+def sparse_scores(trees: dict[str, xr.DataTree], n_modes: int, k: int, seeds: int) -> None:
     """Reconstruction beside PCA and NMF of as many components as modes are active."""
+    trained = columns(trees["trained"])
+    topk = {"n_modes": n_modes, "k": k}
     kinds = {
-        f"TopK, {n_modes} modes, k = {k}": {"n_modes": n_modes, "k": k},
-        f"BatchTopK, {n_modes} modes, k = {k}": {
-            "n_modes": n_modes, "k": k, "autoencoder": "batch_topk",
-        },
-        f"PCA, {k} components": {"n_modes": k, "k": k, "autoencoder": "pca"},
-        f"NMF, {k} components": {"n_modes": k, "k": k, "autoencoder": "nmf"},
-    }  # fmt: skip
+        f"TopK, {n_modes} modes, k = {k}": (trained, topk),
+        f"BatchTopK, {n_modes} modes, k = {k}": (trained, {**topk, "autoencoder": "batch_topk"}),
+        f"PCA, {k} components": (trained, {"n_modes": k, "k": k, "autoencoder": "pca"}),
+        f"NMF, {k} components": (trained, {"n_modes": k, "k": k, "autoencoder": "nmf"}),
+        "TopK, untrained network": (columns(trees["untrained"]), topk),
+        "TopK, refitted circuit": (columns(trees["refitted"]), topk),
+    }
     rows = []
-    for name, options in kinds.items():
-        scores = [fitted(layers, seed=seed, **options).score() for seed in range(seeds)]
+    for name, (layer, options) in kinds.items():
+        scores = [fitted(layer, seed=seed, **options).score() for seed in range(seeds)]
         r2 = [float(score["mean_r2"]) for score in scores]
         l0 = np.mean([float(score["l0"]) for score in scores])
         rows.append([name, f"{np.mean(r2):.3f} ({min(r2):.3f} to {max(r2):.3f})", f"{l0:.2f}"])
     table(["held-out stretches", "R2, mean and range over seeds", "active modes"], rows)
 
 
-def stability(layers: dict[str, xr.DataArray], n_modes: int, k: int, seeds: int) -> None:
+def stability(layer: xr.DataArray, n_modes: int, k: int, seeds: int) -> None:
     found = rc.modes.stability(
-        layers, features=FEATURES, n_modes=n_modes, k=k, seeds=range(seeds),
+        layer, features=FEATURES, n_modes=n_modes, k=k, seeds=range(seeds),
         max_epochs=MAX_EPOCHS, progress=False,
     )  # fmt: skip
     rows = [
@@ -209,11 +206,14 @@ def probe(
     for kind, tree in trees.items():
         modes = fitted(columns(fit[kind]), n_modes, k, 0)
         shown[f"modes, {kind}"] = modes.transform(columns(tree))
-    shown["raw columns, trained"] = raw(columns(trees["trained"]))
+        shown[f"raw columns, {kind}"] = raw(columns(tree))
     components = fitted(columns(fit["trained"]), 2 * k, k, 0, autoencoder="pca")
     shown["PCA, trained"] = components.transform(columns(trees["trained"]))
-    of_activations = fitted(activations(fit["trained"]), n_modes, k, 0)
-    shown["modes of activations, trained"] = of_activations.transform(activations(trees["trained"]))
+    for kind in ("trained", "untrained"):
+        of_activations = fitted(columns(fit[kind], "activation"), n_modes, k, 0)
+        shown[f"modes of activations, {kind}"] = of_activations.transform(
+            columns(trees[kind], "activation")
+        )
     rows = []
     for name, loadings in shown.items():
         found = rc.epoch_selectivity(
@@ -235,16 +235,27 @@ def probe(
     table(["", *(f"AUC, {name.replace('_', ' ')}" for name in CLASSES), "purity"], rows)
 
 
-def labels(tree: xr.DataTree, fit: xr.DataTree, n_modes: int, k: int, movie) -> None:
-    modes = fitted(columns(fit), n_modes, k, 0)
-    loadings = modes.transform(columns(tree)).mean("cell", keep_attrs=True)
-    alive = loadings.isel(mode=np.flatnonzero((loadings > 0).mean("time") > 0.001))
-    described = rc.describe_modes(alive, rc.stimulus_features(movie), max_lag=0.2)
-    print(f"\nlabels of {alive.sizes['mode']} modes that are active on the probe movie:")
-    for label in ("light", "motion", "mixed", "none"):
-        chosen = described["label"].values == label
-        subtypes = described["subtype"].values[chosen].tolist()
-        print(f"- {label}: {int(chosen.sum())}; {', '.join(sorted(set(map(str, subtypes))))}")
+def labels(
+    trees: dict[str, xr.DataTree], fit: dict[str, xr.DataTree], n_modes: int, k: int, movie
+) -> None:
+    """Say what modes carry on the probe movie: features at each cell's place, cell by cell."""
+    rows = []
+    for kind, tree in trees.items():
+        loadings = fitted(columns(fit[kind]), n_modes, k, 0).transform(columns(tree))
+        active = (loadings > 0).mean(["time", "cell"]).values > 0.001
+        loadings = loadings.isel(mode=np.flatnonzero(active))
+        described = rc.describe_modes(
+            loadings.isel(cell=slice(None, None, CELLS_APART)),
+            rc.stimulus_features(movie),
+            max_lag=0.2,
+        )
+        row = [kind, str(int(active.sum()))]
+        for label in ("light", "motion", "mixed", "none"):
+            chosen = described["label"].values == label
+            subtypes = sorted(set(map(str, described["subtype"].values[chosen])) - {""})
+            row.append(f"{int(chosen.sum())} {'; '.join(subtypes) if label != 'none' else ''}")
+        rows.append(row)
+    table(["", "active modes", "light", "motion", "mixed", "none"], rows)
 
 
 def main() -> None:
@@ -253,6 +264,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--circuit", default="default")
+    parser.add_argument("--layer", default="relu1", choices=list(LAYERS))
     parser.add_argument("--seeds", type=int, default=3, help="of the autoencoders")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -264,9 +276,10 @@ def main() -> None:
         for name, movie in shown.items():
             path = given.folder / "modes" / f"{given.circuit}_{kind}_{name}.nc"
             trees[name][kind] = decomposed(model, movie, path)
+            trees[name][kind].attrs["asked"] = given.layer
     trained = columns(trees["fit"]["trained"])
     n_modes, k = choose(trained, 2)
-    sparse_scores(trained, n_modes, k, given.seeds)
+    sparse_scores(trees["fit"], n_modes, k, given.seeds)
     stability(trained, n_modes, k, given.seeds)
     modes = {
         kind: [fitted(columns(tree), n_modes, k, seed) for seed in range(given.seeds)]
@@ -278,12 +291,11 @@ def main() -> None:
         trees["test"]["trained"]["target_baseline"],
         loadings=modes["trained"][0].transform(columns(trees["test"]["trained"])),
     )
-    for name in of_rate["layer"].values:
-        r = of_rate["r"].sel(layer=name)
-        print(f"\nrates from {name}'s modes: r {float(r.median()):.3f}, worst {float(r.min()):.3f}")
+    r = of_rate["r"]
+    print(f"\nrates from modes: r {float(r.median()):.3f}, worst {float(r.min()):.3f}", flush=True)
     truth(trees["test"], modes, simulation, given.seeds)
     probe(trees["probe"], trees["fit"], n_modes, k, shown["probe"])
-    labels(trees["probe"]["trained"], trees["fit"]["trained"], n_modes, k, shown["probe"])
+    labels(trees["probe"], trees["fit"], n_modes, k, shown["probe"])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def matched_burst(
     node: str = "test",
     circuit: CircuitLike | None = None,
     method: Method | None = None,
+    true_method: Method | None = None,
 ) -> xr.Dataset:
     """Compute the true contributions to a cell round one burst, and the matched ones of a model.
 
@@ -56,7 +57,7 @@ def matched_burst(
         both sides in its block.
     around : float
         Seconds before and after.
-    node, circuit, method
+    node, circuit, method, true_method
         As for `retina_codec.benchmark_recovery`.
 
     Returns
@@ -94,8 +95,9 @@ def matched_burst(
     true_rate = shown["true_rate"].sel(cell=cell)
     frames = _frames(movie, true_rate, max(model.history, known.history), at, around, where)
     method = method or methods.IntegratedGradients(steps=STEPS)
+    true_method = true_method or methods.IntegratedGradients(steps=STEPS)
 
-    def decomposed(one: RetinaModel, layers: list[str], split: bool) -> xr.DataTree:
+    def decomposed(one: RetinaModel, layers: list[str], method: Method, split: bool) -> xr.DataTree:
         clip = movie.isel(time=slice(frames.start - one.history + 1, frames.stop))
         return contributions(
             one, clip, layers=layers, target=Output([cell]), method=method, split_sign=split,
@@ -103,10 +105,12 @@ def matched_burst(
         )  # fmt: skip
 
     channels = [str(channel) for channel in matches["channel"].values]
-    true = decomposed(known, [cut], False)[f"layers/{cut}"].to_dataset()["contribution"]
+    true = decomposed(known, [cut], true_method, False)[f"layers/{cut}"].to_dataset()[
+        "contribution"
+    ]
     true = true.sel(channel=channels).isel(cell=0).transpose("time", "channel")
     layers = list(dict.fromkeys(matches["best_layer"].values.tolist()))
-    of_model = decomposed(model, layers, True)
+    of_model = decomposed(model, layers, method, True)
     recovered, labels = [], []
     for k in range(len(channels)):
         match = matches.isel(true_channel=k)

@@ -37,6 +37,7 @@ def benchmark_recovery(
     noise: str | None = "noise",
     layers: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     method: Method | None = None,
+    true_method: Method | None = None,
     least_share: float = 0.01,
     least_left: float = 0.05,
     progress: bool = True,
@@ -76,7 +77,10 @@ def benchmark_recovery(
     layers : str, sequence of str, or mapping of str to sequences, optional
         Layers of the models, or by model; by default each model's ``default_layers``.
     method : method, optional
-        Of both contributions; by default ``IntegratedGradients(steps=8)``.
+        Of the models' contributions; by default ``IntegratedGradients(steps=8)``.
+    true_method : method, optional
+        Of the true contributions, by default the same ``IntegratedGradients(steps=8)``, whatever
+        `method` is: methods are compared by one truth.
     least_share : float
         A true channel is a feature of a cell if the variance of its contribution is at least this
         share of the sum of the variances of all channels of the cut. Others are NaN: they never
@@ -153,6 +157,7 @@ def benchmark_recovery(
     """
     models = models_of(model)
     method = method or methods.IntegratedGradients(steps=STEPS)
+    true_method = true_method or methods.IntegratedGradients(steps=STEPS)
     require_at_least(least_share, 0.0, "least_share")
     require_at_least(least_left, 0.0, "least_left")
     shown, where = node_of(simulation, node, "node", ["true_rate"])
@@ -172,7 +177,7 @@ def benchmark_recovery(
     heard = None if noise is None else _heard(simulation, noise, models)
 
     true_rate = shown["true_rate"].transpose("time", "cell").values[halves.frames]
-    truth = true_features(known, halves, shown, true_rate, cells, method, progress)
+    truth = true_features(known, halves, shown, true_rate, cells, true_method, progress)
     features = truth.features(least_share, least_left)
     found: dict[str, list[xr.Dataset]] = {}
     for name, one in models.items():
@@ -217,6 +222,7 @@ def benchmark_recovery(
             node=node,
             noise=noise or "",
             method=repr(method),
+            true_method=repr(true_method),
             least_share=least_share,
             least_left=least_left,
             gap=halves.gap,

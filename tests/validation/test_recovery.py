@@ -590,3 +590,20 @@ class TestErrors:
                 rc.validation.agreement(untrained, b, movie, progress=False)
         with pytest.raises(ValueError, match="movie has 1 frames"):
             rc.validation.agreement(untrained, untrained, movie[:40], progress=False)
+
+
+def test_methods_are_judged_by_one_truth(truth, circuit, specification):
+    def judged(**methods):
+        found = rc.benchmark_recovery(
+            circuit, truth, circuit=specification, noise=None, layers="bipolar", progress=False,
+            **methods,
+        )  # fmt: skip
+        r = found["contributions"]["r"].sel(features="contribution", removed="nothing")
+        return r.sel(model="model").where(found["contributions"]["cut"] == "bipolar")
+
+    other = rc.methods.ActivationGradient()
+    assert judged(true_method=other, method=other).min() > 0.999
+    # The truth is the path's, whatever the method of the models.
+    by_path = judged(method=other)
+    xr.testing.assert_equal(by_path, judged(method=other, true_method=STEPS))
+    assert by_path.min() < 0.99
