@@ -238,7 +238,7 @@ def recovered(summary: xr.Dataset) -> None:
 
 def by_type(trees: dict[int, xr.DataTree]) -> None:
     """Print interneurons and true contributions type by type, median over cells and seeds."""
-    heard = xr.concat([tree["interneurons"]["r"] for tree in trees.values()], "seed")
+    heard = xr.concat([tree["interneurons"]["r"] for tree in trees.values()], "seed", join="outer")
     heard = heard.groupby("interneuron_type").median(skipna=True).median("seed")
     models = heard["model"].values
     show(
@@ -249,7 +249,7 @@ def by_type(trees: dict[int, xr.DataTree]) -> None:
             for kind in heard["interneuron_type"].values
         ],
     )  # fmt: skip
-    r = xr.concat([tree["contributions"]["r"] for tree in trees.values()], "seed")
+    r = xr.concat([tree["contributions"]["r"] for tree in trees.values()], "seed", join="outer")
     r = r.sel(features="contribution", removed="predicted")
     known = r.isel(seed=0).sel(model="refitted").notnull().sum("cell")
     r = r.median(["seed", "cell"], skipna=True)
