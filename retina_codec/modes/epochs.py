@@ -9,7 +9,12 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from retina_codec._common.checks import nearest_names, require_at_least, require_dims
+from retina_codec._common.checks import (
+    nearest_names,
+    require_at_least,
+    require_choice,
+    require_dims,
+)
 from retina_codec._common.provenance import provenance
 from retina_codec.modes.epoch_runs import numbered_epochs
 from retina_codec.modes.loadings import mean_loadings
@@ -22,6 +27,7 @@ def epoch_selectivity(
     *,
     ignore: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    per: str = "sample",
     confidence: float = 0.95,
     n_bootstrap: int = 500,
     seed: int = 0,
@@ -45,6 +51,9 @@ def epoch_selectivity(
     groups : mapping of str to sequence of str, optional
         Labels that are one class, such as ``{"motion": ["grating", "bar"]}``; other labels are
         each a class.
+    per : {"sample", "epoch"}
+        Score every sample by its loading, or every epoch by its mean loading. A mode that answers
+        the onset of a step tells which epochs were steps, not which samples.
     confidence : float
         Of the interval.
     n_bootstrap : int
@@ -93,6 +102,7 @@ def epoch_selectivity(
     """
     loadings = mean_loadings(modes)
     epochs = require_dims(epochs, ("time",), "epochs")
+    require_choice(per, ("sample", "epoch"), "per")
     require_at_least(n_bootstrap, 1, "n_bootstrap")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence}; expected a number between 0 and 1")
@@ -114,6 +124,10 @@ def epoch_selectivity(
     label_of = labels[starts]
     classes = np.unique(label_of)
     half_of = _deal(label_of, classes)
+    if per == "epoch":
+        sizes = np.bincount(number)[:, None]
+        values = np.stack([np.bincount(number, column) for column in values.T], axis=1) / sizes
+        labels, number = label_of, np.arange(len(label_of))
     rng = np.random.default_rng(seed)
     first, second = (half_of[number] == half for half in (0, 1))
     chosen = np.stack([_auc(values[first], labels[first] == name) for name in classes], axis=1)
@@ -135,7 +149,11 @@ def epoch_selectivity(
     pure = _purity(values, labels, number, half_of, classes, n_bootstrap, tails, rng)
     each = np.arange(len(classes))
     made_by = provenance(
-        method="epoch_selectivity", confidence=confidence, n_bootstrap=n_bootstrap, seed=seed
+        method="epoch_selectivity",
+        per=per,
+        confidence=confidence,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
     return xr.Dataset(
         {

@@ -151,3 +151,25 @@ def test_groups_are_one_class_with_epochs_of_their_own():
         epoch_selectivity(loadings, epochs, groups={"a": ["bar"], "b": ["bar"]})
     with pytest.raises(TypeError, match="is one string"):
         epoch_selectivity(loadings, epochs, groups={"motion": "bar"})
+
+
+def test_epochs_can_be_scored_as_wholes():
+    epochs = stimulus()
+    rng = np.random.default_rng(4)
+    # A mode that answers the first samples of a bar only, in noise.
+    onset = np.tile(np.arange(LENGTH) < 4, len(ORDER)) & (epochs == "bar").values
+    values = 0.2 * rng.normal(size=(epochs.size, 2))
+    values[:, 1] += 2.0 * onset
+    loadings = xr.DataArray(values, dims=("time", "mode"), coords={"time": epochs["time"]})
+    by_sample = epoch_selectivity(loadings, epochs)
+    by_epoch = epoch_selectivity(loadings, epochs, per="epoch")
+    assert by_sample["best_auc"].sel(epoch="bar") < 0.7
+    assert by_epoch["best_auc"].sel(epoch="bar") == 1
+    means = values.reshape(len(ORDER), LENGTH, 2).mean(1)
+    second = np.repeat([0, 1] * 3, 3) == 1
+    for name in ("bar", "grating", "still"):
+        for mode in range(2):
+            expected = roc_auc_score(np.array(ORDER)[second] == name, means[second, mode])
+            assert float(by_epoch["auc"].sel(epoch=name)[mode]) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="per='frame'"):
+        epoch_selectivity(loadings, epochs, per="frame")
