@@ -30,7 +30,8 @@ import retina_codec as rc
 
 KINDS = ("trained", "untrained", "refitted")
 METHOD = rc.methods.IntegratedGradients(steps=8)
-N_MODES, K = (16, 32, 64, 128), (1, 2, 3)
+# One mode a sample would be a clustering of samples, not teams that add up.
+N_MODES, K = (16, 32, 64, 128), (2, 3)
 MOST_ACTIVE = 3.0
 FEATURES = ("sign", "channel")
 LAYERS = {"relu1": ("relu1", "bipolar"), "relu2": ("relu2", "ganglion_input")}
@@ -201,7 +202,7 @@ def truth(
 def probe(
     trees: dict[str, xr.DataTree], fit: dict[str, xr.DataTree], n_modes: int, k: int, movie
 ) -> None:
-    """AUC and purity on the probe movie, beside what has no modes, or no training."""
+    """AUC of epochs and purity, beside what has no modes, or no training."""
     shown = {}
     for kind, tree in trees.items():
         modes = fitted(columns(fit[kind]), n_modes, k, 0)
@@ -218,7 +219,7 @@ def probe(
     for name, loadings in shown.items():
         found = rc.epoch_selectivity(
             loadings, movie["epoch"].sel(time=loadings["time"]), ignore=["transition"],
-            groups=GROUPS,
+            groups=GROUPS, per="epoch",
         )  # fmt: skip
         row = [name]
         for one in CLASSES:
