@@ -20,6 +20,8 @@ ROOMS = [
     "modes",
     "interneurons",
     "analysis",
+    "physiology",
+    "interventions",
     "validation",
     "plot",
     "reporting",

@@ -1,0 +1,5 @@
+"""Interventions: units, channels and modes of a network silenced, scaled or kept alone.
+
+Here belongs whatever makes a new model out of one by acting on its hidden layers, and the curves
+of what that does to outputs, to phenomena of `retina_codec.physiology` and to categories.
+"""
