@@ -1,24 +1,25 @@
-"""ResNet-18 of torchvision, as a `Classifier`."""
+"""The ResNets of torchvision, as `Classifier`."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import torch
 import torchvision
-from torch import Tensor
-from torchvision.models import ResNet18_Weights
 
-from retina_codec._common.checks import nearest_names
 from retina_codec.classifiers.geometry import resnet_geometry
 from retina_codec.classifiers.model import Classifier
-from retina_codec.classifiers.weights import SUFFIXES, fill, read_weights
+from retina_codec.classifiers.published import count_outputs, default_names, filled, state_of
 
-BLOCKS = tuple(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))
-CLASSES = "fc.weight"
+# Residual blocks of each of the four stages (He et al. 2016, table 1).
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+N_IMAGENET = 1000
 
 
 def resnet18(
@@ -77,69 +78,183 @@ def resnet18(
     >>> tree["layers/layer2.0"]["contribution"].dims
     ('image', 'channel', 'y', 'x')
     """
-    state = None if weights is None else _state_dict(weights)
-    n_outputs = _n_outputs(state, weights, categories)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = torchvision.models.resnet18(weights=None, num_classes=n_outputs).eval()
-    if state is not None:
-        fill(network, state, weights)
-    imagenet = ResNet18_Weights.IMAGENET1K_V1
+    return _resnet(18, weights, categories, seed)
+
+
+def resnet34(
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """ResNet-34 of torchvision, with random weights or those of a file.
+
+    Parameters
+    ----------
+    weights, categories, seed
+        As for `resnet18`.
+
+    Returns
+    -------
+    Classifier
+        Of images ``(image, color, y, x)`` as for `resnet18`; its default layers are the sixteen
+        residual blocks, ``layer1.0`` to ``layer4.2``.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As for `resnet18`.
+
+    References
+    ----------
+    He et al., CVPR 2016, arXiv 1512.03385.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> len(rc.classifiers.resnet34(categories=["cat", "dog"]).default_layers)
+    16
+    """
+    return _resnet(34, weights, categories, seed)
+
+
+def resnet50(
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """ResNet-50 of torchvision, with random weights or those of a file.
+
+    Parameters
+    ----------
+    weights, categories, seed
+        As for `resnet18`. Torchvision's names are ``"IMAGENET1K_V1"`` and ``"IMAGENET1K_V2"``.
+
+    Returns
+    -------
+    Classifier
+        Of images ``(image, color, y, x)`` as for `resnet18`; its default layers are the sixteen
+        residual blocks, ``layer1.0`` to ``layer4.2``: layers 0 to 15 of the paper.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As for `resnet18`.
+
+    References
+    ----------
+    He et al., CVPR 2016, arXiv 1512.03385. Melander et al., ICLR 2026, arXiv 2603.06557.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> rc.classifiers.resnet50(categories=["cat", "dog"])
+    Classifier(2 outputs along 'category'; layers: layer1.0, layer1.1, ..., layer4.1, layer4.2)
+    """
+    return _resnet(50, weights, categories, seed)
+
+
+def resnet101(
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """ResNet-101 of torchvision, with random weights or those of a file.
+
+    Parameters
+    ----------
+    weights, categories, seed
+        As for `resnet18`. Torchvision's names are ``"IMAGENET1K_V1"`` and ``"IMAGENET1K_V2"``.
+
+    Returns
+    -------
+    Classifier
+        Of images ``(image, color, y, x)`` as for `resnet18`; its default layers are the 33
+        residual blocks, ``layer1.0`` to ``layer4.2``.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As for `resnet18`.
+
+    References
+    ----------
+    He et al., CVPR 2016, arXiv 1512.03385.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> len(rc.classifiers.resnet101(categories=["cat", "dog"]).default_layers)
+    33
+    """
+    return _resnet(101, weights, categories, seed)
+
+
+def resnet152(
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """ResNet-152 of torchvision, with random weights or those of a file.
+
+    Parameters
+    ----------
+    weights, categories, seed
+        As for `resnet18`. Torchvision's names are ``"IMAGENET1K_V1"`` and ``"IMAGENET1K_V2"``.
+
+    Returns
+    -------
+    Classifier
+        Of images ``(image, color, y, x)`` as for `resnet18`; its default layers are the 50
+        residual blocks, ``layer1.0`` to ``layer4.2``.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As for `resnet18`.
+
+    References
+    ----------
+    He et al., CVPR 2016, arXiv 1512.03385.
+
+    Examples
+    --------
+    >>> import retina_codec as rc
+    >>> len(rc.classifiers.resnet152(categories=["cat", "dog"]).default_layers)
+    50
+    """
+    return _resnet(152, weights, categories, seed)
+
+
+def _resnet(
+    depth: int,
+    weights: str | os.PathLike[str] | None,
+    categories: Sequence[str] | None,
+    seed: int,
+) -> Classifier:
+    """ResNet of one of the depths in `BLOCKS`."""
+    name = f"resnet{depth}"
+    published = torchvision.models.get_model_weights(name)
+    state = state_of(weights, published)
+    n_outputs = count_outputs(state, "fc.weight", weights, categories, N_IMAGENET)
+    make = torchvision.models.get_model_builder(name)
+    network = filled(lambda: make(weights=None, num_classes=n_outputs), state, weights, seed)
+    imagenet = published["IMAGENET1K_V1"]
     preprocessing = imagenet.transforms()
     if categories is None:
-        names = imagenet.meta["categories"]
-        categories = (
-            _unique(names) if len(names) == n_outputs else [str(i) for i in range(n_outputs)]
-        )
+        categories = default_names(imagenet.meta["categories"], n_outputs)
     return Classifier(
         network,
         categories=categories,
         mean=preprocessing.mean,
         sd=preprocessing.std,
-        default_layers=BLOCKS,
+        default_layers=[
+            f"layer{stage}.{block}"
+            for stage, n_blocks in enumerate(BLOCKS[depth], start=1)
+            for block in range(n_blocks)
+        ],
         geometry=resnet_geometry(network),
     )
-
-
-def _n_outputs(
-    state: Mapping[str, Tensor] | None, weights: object, categories: Sequence[str] | None
-) -> int:
-    """Count the outputs: as many as the weights have, or as there are categories."""
-    if state is None or CLASSES not in state:  # without it, `fill` says which keys are missing
-        return 1000 if categories is None else len(categories)
-    in_file = state[CLASSES].shape[0]
-    if categories is not None and len(categories) != in_file:
-        raise ValueError(
-            f"categories has {len(categories)} names; weights={str(weights)!r} have {in_file} "
-            "outputs: name each of them, in order"
-        )
-    return in_file
-
-
-def _state_dict(weights: str | os.PathLike[str]) -> Mapping[str, Tensor]:
-    """Read weights from a file, or from torchvision by their name."""
-    if not isinstance(weights, str | os.PathLike):
-        raise TypeError(
-            f"weights is a {type(weights).__name__}; expected a path, or the name of torchvision's "
-            "weights as a str"
-        )
-    if str(weights) in ResNet18_Weights.__members__:
-        try:
-            return ResNet18_Weights[str(weights)].get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise OSError(
-                f"weights={weights!r}: torchvision could not download them ({error}); pass a local "
-                "file instead, weights='resnet18.pth'"
-            ) from error
-    if Path(weights).suffix not in SUFFIXES:
-        raise ValueError(
-            f"weights={str(weights)!r} is neither a file ending in {', '.join(SUFFIXES)} nor "
-            f"torchvision's: {nearest_names(weights, ResNet18_Weights.__members__)}"
-        )
-    return read_weights(Path(weights))
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Append its index to every name that stands there more than once."""
-    count = Counter(names)
-    return [f"{name} {i}" if count[name] > 1 else name for i, name in enumerate(names)]

@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from retina_codec.classifiers import resnet18
-from retina_codec.classifiers.resnet import _unique
+from retina_codec.classifiers.published import _unique
 
 NAMES = ["a", "b", "c"]
 
