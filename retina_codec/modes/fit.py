@@ -20,7 +20,7 @@ from retina_codec.modes.autoencoder import Autoencoder
 from retina_codec.modes.baselines import NMF_ROWS, fit_nmf, fit_pca, fit_pca_to_blocks
 from retina_codec.modes.columns import Contribution, Layout, layout_of, named_arrays
 from retina_codec.modes.encoding import require_room
-from retina_codec.modes.held_out import held_out_stretches, stretches_aside
+from retina_codec.modes.held_out import samples_apart
 from retina_codec.modes.network import Settings
 from retina_codec.modes.result import KINDS, MEMORY_BUDGET, Modes, NothingActive, labelled_modes
 from retina_codec.modes.rows import Rows, Survey, TrainingRows
@@ -60,9 +60,10 @@ def fit_modes(
 ) -> Modes:
     """Find the sparse set of recurring teams of hidden units in their contributions.
 
-    Contiguous stretches of `time` (or `image`), about `validation_fraction` of it in up to ten
-    places, are kept out of the fit and scored (`Modes.score`); other stretches as long, a tenth at
-    most, tell the fit when to stop.
+    Contiguous stretches of `time`, about `validation_fraction` of it in up to ten places, are kept
+    out of the fit and scored (`Modes.score`); other stretches as long, a tenth at most, tell the
+    fit when to stop. Of `image` they are single images, spread over the whole set: images are
+    often sorted by category.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def fit_modes(
         (mode, *column dims): atoms that are kept as they are, in transformed units, as in
         ``Modes.dictionary``. Only the encoder is fitted, and `n_modes` is theirs.
     seed : int
-        Of the held-out stretches, the starting values and the order of mini-batches.
+        Of the held-out samples, the starting values and the order of mini-batches.
     max_epochs : int, optional
         Most passes through the training samples, by default 200 (``"codec"``: 400); the fit ends
         earlier when the loss on the stretches aside stands still at the smallest learning rate.
@@ -215,10 +216,9 @@ def fit_modes(
         raise ValueError("resume=True without checkpoint=: name the file to go on from")
     rows = Rows(arrays, names, memory_budget)
     require_room(rows, n_modes, store)
-    held_out = held_out_stretches(rows.n_first, validation_fraction, seed)
-    aside = np.zeros_like(held_out)
-    if trained:
-        aside = stretches_aside(held_out, validation_fraction, seed)
+    held_out, aside = samples_apart(
+        rows.samples.dims[0], rows.n_first, validation_fraction, seed, aside=trained
+    )
     training = ~held_out & ~aside
     survey = Survey.of(rows, training)
     _check_training(survey, layout, n_modes, autoencoder)

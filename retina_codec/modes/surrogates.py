@@ -16,7 +16,8 @@ def phase_shuffled(
 
     Each keeps its spectrum, and so its mean, variance and autocorrelation. One set of phases for
     all columns would keep their cross-correlations as well, and with them the teams: phases are
-    independent. Values become more nearly normal; a non-negative column does not stay so.
+    independent. Values become more nearly normal; a non-negative column does not stay so. Images
+    have no order, and with it no spectrum: there each column is put in an order of its own.
 
     Parameters
     ----------
@@ -41,8 +42,11 @@ def phase_shuffled(
         first = next((dim for dim in ("time", "image") if dim in samples), sorted(samples)[0])
         turned = array.transpose(first, ...)
         values = turned.values.astype(np.float64)
-        for run in runs_of(turned) if first == "time" else [slice(0, len(values))]:
-            values[run] = _with_phases(values[run], rng)
+        if first == "image":
+            values = rng.permuted(values, axis=0)
+        else:
+            for run in runs_of(turned) if first == "time" else [slice(0, len(values))]:
+                values[run] = _with_phases(values[run], rng)
         shuffled[name] = turned.copy(data=values).transpose(*array.dims)
     return shuffled
 
