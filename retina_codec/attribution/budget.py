@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retina_codec.attribution.path import Path
 
@@ -15,12 +18,11 @@ MOST_SAMPLES = {"cpu": 64}
 MOST_ON_A_GPU = 256
 
 
-def bytes_of_sample(path: Path, n_targets: int) -> int:
-    """Estimate the bytes that one sample takes while a path is walked, at one point in a pass.
+Found = TypeVar("Found")
 
-    What autograd keeps is counted; two passes are held at a time, and per layer the sums and one
-    gradient for every target.
-    """
+
+def bytes_of_graph(network: nn.Module, run: Callable[[], Found]) -> tuple[int, Found]:
+    """Count the bytes that autograd keeps in a call, weights apart; give also what it gave."""
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -29,10 +31,19 @@ def bytes_of_sample(path: Path, n_targets: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        nodes = path.evaluate((1.0,))
+        found = run()
+    weights = sum(p.untyped_storage().nbytes() for p in network.parameters())
+    return max(0, sum(kept.values()) - weights), found
+
+
+def bytes_of_sample(path: Path, n_targets: int) -> int:
+    """Estimate the bytes that one sample takes while a path is walked, at one point in a pass.
+
+    What autograd keeps is counted; two passes are held at a time, and per layer the sums and one
+    gradient for every target.
+    """
+    graph, nodes = bytes_of_graph(path.question.network, lambda: path.evaluate((1.0,)))
     n = nodes.targets.shape[1]
-    weights = sum(p.untyped_storage().nbytes() for p in path.question.network.parameters())
-    graph = max(0, sum(kept.values()) - weights)
     layers = sum(a.numel() * a.element_size() for a in nodes.layers.values())
     ends = sum(end.numel() * end.element_size() for _, end in path.ends.values())
     inputs = path.inputs.numel() * path.inputs.element_size()

@@ -13,6 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retina_codec.models.model import Model, frozen
+
+
+@contextmanager
+def undisturbed(model: Model) -> Iterator[None]:
+    """Freeze the network, with gradients on; random state, modes and gradients stay as before."""
+    devices = [model.device] if model.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        frozen(model.network),
+    ):
+        yield
+
 
 @contextmanager
 def captured(
@@ -133,13 +148,18 @@ class _StopPass(Exception):  # noqa: N818 - a signal, not an error
 
 
 @contextmanager
-def stopped_after(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Catch the outputs of layers, and leave the forward pass inside when all have run."""
+def stopped_after(
+    layers: Mapping[str, nn.Module], *, attached: bool = False
+) -> Iterator[dict[str, Tensor]]:
+    """Catch the outputs of layers, and leave the forward pass inside when all have run.
+
+    If `attached`, they can be differentiated with respect to what the network was given.
+    """
     caught: dict[str, Tensor] = {}
 
     def catch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            caught[name] = output.detach().clone()
+            caught[name] = (output if attached else output.detach()).clone()
             if len(caught) == len(layers):
                 raise _StopPass
 

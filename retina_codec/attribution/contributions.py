@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import nn
 
@@ -17,6 +15,7 @@ from retina_codec._common.checks import require_at_least, require_choice, requir
 from retina_codec._common.files import open_tree
 from retina_codec._common.progress import progress_bar
 from retina_codec.attribution.budget import MEMORY_BUDGET
+from retina_codec.attribution.capture import undisturbed
 from retina_codec.attribution.identity import identity_of
 from retina_codec.attribution.methods import IntegratedGradients, Method
 from retina_codec.attribution.reduction import UNIT_DIMS, Reduction
@@ -24,7 +23,7 @@ from retina_codec.attribution.run import PRECISIONS, Options, Run
 from retina_codec.attribution.store import RECORD, Store, require_zarr, unfinished
 from retina_codec.attribution.streaming import process_of, stream
 from retina_codec.attribution.targets import Output, Target, TopK
-from retina_codec.models.model import Model, frozen
+from retina_codec.models.model import Model
 from retina_codec.models.tensors import TensorModel
 
 COLLECT = ("layer", "best")
@@ -206,7 +205,7 @@ def contributions(
                 "process and overwrite are of a store: name one, as store='run.zarr', or leave "
                 "them out"
             )
-        with _undisturbed(model):
+        with undisturbed(model):
             return _in_memory(planned(), memory_limit, progress)
     place = Path(store)
     require_zarr(place)
@@ -225,7 +224,7 @@ def contributions(
         layer_dims=layer_dims or {},
         precision=precision,
     )
-    with _undisturbed(model):
+    with undisturbed(model):
         stream(Store(place, identity, batch_size, overwrite), planned, share, progress)
     return open_contributions(place)
 
@@ -295,19 +294,6 @@ def _require_apart(model: Model) -> None:
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-@contextmanager
-def _undisturbed(model: Model) -> Iterator[None]:
-    """Freeze the network, with gradients on; random state, modes and gradients stay as before."""
-    devices = [model.device] if model.device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        frozen(model.network),
-    ):
-        yield
 
 
 def _without_memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

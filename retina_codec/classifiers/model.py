@@ -47,12 +47,9 @@ class ImageSamples:
         else:
             self._check(values, index)
         images = torch.from_numpy(np.ascontiguousarray(values)).to(model.device, model.dtype)
-        if model.mean is None or model.sd is None:
+        if model.mean is None:
             return images
-        mean, sd = (
-            torch.tensor(numbers, device=model.device, dtype=model.dtype)[:, None, None]
-            for numbers in (model.mean, model.sd)
-        )
+        mean, sd = model.normalization
         return (images - mean) / sd
 
     def _check(self, values: np.ndarray, index: slice) -> None:
@@ -161,6 +158,14 @@ class Classifier(Model):
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "mean": self.mean, "sd": self.sd}
+
+    @property
+    def normalization(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each colour, (color, 1, 1), of images in [0, 1]."""
+        if self.mean is None or self.sd is None:
+            return super().normalization
+        mean, sd = torch.tensor([self.mean, self.sd], device=self.device, dtype=self.dtype)
+        return mean[:, None, None], sd[:, None, None]
 
     def samples(self, data: xr.DataArray) -> ImageSamples:
         """Check that images (image, color, y, x) fit the model, and lay them out.

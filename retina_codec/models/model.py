@@ -194,6 +194,15 @@ class Model:
         return torch.get_default_dtype()
 
     @property
+    def normalization(self) -> tuple[Tensor, Tensor]:
+        """What is subtracted from data in recorded units, and what they are then divided by.
+
+        Both broadcast with one network input, or frame of it.
+        """
+        zero = torch.zeros((), device=self.device, dtype=self.dtype)
+        return zero, zero + 1
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with the architecture or any weight."""
         digest = hashlib.sha256(str(self.network).encode())
@@ -425,6 +434,12 @@ class RetinaModel(Model):
             "mean": self.mean,
             "sd": self.sd,
         }
+
+    @property
+    def normalization(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the training movie."""
+        mean, sd = torch.tensor([self.mean, self.sd], device=self.device, dtype=self.dtype)
+        return mean, sd
 
     def samples(self, data: xr.DataArray) -> MovieSamples:
         """Check that a movie (time, [color,] y, x) fits the model, and lay it out.
