@@ -12,6 +12,7 @@ from torch.nn import functional
 from retina_codec.simulation.specification import BipolarType, CircuitSpecification, Input
 
 NEGLIGIBLE = 1e-9  # of the largest weight
+FILTERED_AT_ONCE = 16  # samples: few enough that little of a banded matrix is 0
 
 
 @dataclass(frozen=True)
@@ -107,21 +108,24 @@ class BipolarLayer(nn.Module):
     def drive(self, movie: Tensor) -> Tensor:
         """Drive before the rectification, in standard deviations on natural movies."""
         segments, frames = movie.shape[:2]
-        history = self.time.shape[1]
-        blurred = self.rows @ (movie[:, :, None] @ self.columns.mT)
-        height, width = blurred.shape[-2:]
-        seen = torch.einsum("rb,sfbp->rsfp", self.mix, blurred.flatten(3))
+        (n_blurs, height), width = self.rows.shape[:2], self.columns.shape[1]
+        across = movie.flatten(0, 1) @ self.columns.flatten(0, 1).mT
+        across = across.unflatten(2, (n_blurs, width))
+        # Blur by blur: a product with weights that are expanded is not copied.
+        blurred = [
+            torch.bmm(rows.expand(len(across), -1, -1), across[:, :, i])
+            for i, rows in enumerate(self.rows)
+        ]
+        seen = self.mix @ torch.stack(blurred).flatten(1)
+        seen = seen.unflatten(1, (segments, frames, height * width))
         found = []
         for region, members in zip(seen, self.members, strict=True):
-            # Windows over time are views; each is (lag, place).
-            windows = region.unfold(1, history, 1).mT
-            kernels = self.time[members]
-            parts = [torch.matmul(kernels, one) for one in windows]
-            found.append(parts[0] if segments == 1 else torch.cat(parts))
+            parts = [part for one in region for part in _filtered(one, self.time[members])]
+            found.append(parts[0] if len(parts) == 1 else torch.cat(parts))
         drive = torch.cat(found, dim=1)
         if self.order != sorted(self.order):
             drive = drive[:, self.order]
-        return drive.reshape(segments * (frames - history + 1), -1, height, width)
+        return drive.unflatten(2, (height, width))
 
     def release(self, drive: Tensor) -> Tensor:
         """Rectify the drive: what amacrine and ganglion cells receive."""
@@ -323,6 +327,25 @@ def _pool(y: np.ndarray, x: np.ndarray, centre: tuple[float, float], pool: Input
     if pool.inner_sd > 0:
         weights = weights * (1 - np.exp(-0.5 * squared / pool.inner_sd**2))
     return weights / weights.sum()
+
+
+def _filtered(frames: Tensor, kernels: Tensor) -> list[Tensor]:
+    """Kernels (kernel, frame) over frames (frame, place): parts of (sample, kernel, place).
+
+    As products of a banded matrix with stretches of frames: one product for several samples keeps
+    a processor busier than one for each.
+    """
+    n_kernels, history = kernels.shape
+    n = len(frames) - history + 1
+    at_once = min(FILTERED_AT_ONCE, n)
+    banded = torch.cat([functional.pad(kernels, (i, at_once - 1 - i)) for i in range(at_once)])
+    # Stretches are views that overlap by the history.
+    stretches = frames.unfold(0, at_once + history - 1, at_once).mT
+    found = [torch.bmm(banded.expand(len(stretches), -1, -1), stretches)]
+    rest = n % at_once
+    if rest:
+        found.append(banded[: rest * n_kernels, : rest + history - 1] @ frames[n - rest :])
+    return [part.reshape(-1, n_kernels, frames.shape[1]) for part in found]
 
 
 def _frozen(values: np.ndarray) -> nn.Parameter:

@@ -240,6 +240,8 @@ def _signals(
     network = cast(CircuitNetwork, model.network)
     past = model.history - 1
     unit = torch.from_numpy(interneurons["unit"].values).to(model.device)
+    # Bipolar cells come first.
+    late = torch.from_numpy(interneurons["interneuron_layer"].values == "amacrine").to(model.device)
     n_frames = movie.sizes["time"]
     rates = np.empty((n_frames, len(model.outputs)))
     drives, releases = (np.empty((n_frames, len(unit)), dtype=np.float32) for _ in range(2))
@@ -258,8 +260,11 @@ def _signals(
                 amacrine = network.amacrine.release(amacrine_drive)
                 received = network.ganglion_input(bipolar, amacrine)
                 rates[shown] = network.ganglion(received).cpu().numpy()
-                drive = torch.cat([bipolar_drive, amacrine_drive], dim=1)
-                drives[shown] = drive.flatten(1)[:, unit].cpu().numpy()
+                heard = [
+                    bipolar_drive.flatten(1)[:, unit[~late]],
+                    amacrine_drive.flatten(1)[:, unit[late] - bipolar_drive[0].numel()],
+                ]
+                drives[shown] = torch.cat(heard, dim=1).cpu().numpy()
                 releases[shown] = received.flatten(1)[:, unit].cpu().numpy()
     return rates, drives, releases
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from retina_codec._common.progress import progress_counter
 from retina_codec.attribution.capture import captured
 from retina_codec.models.model import BATCH_SIZE, RetinaModel, frozen
+from retina_codec.simulation.network import AmacrineLayer, BipolarLayer
 from retina_codec.validation.halves import Halves
 from retina_codec.validation.matching import NEGLIGIBLE, best_matches, correlations
 from retina_codec.validation.moments import CrossCovariance
@@ -32,7 +33,8 @@ def matched_interneurons(
     """Find the best unit of each interneuron on half A, and its correlation on half B.
 
     `signals` has the potential and the release (row, interneuron). Potentials are compared with
-    what enters a rectifying layer, releases with what leaves it; other layers have one output.
+    what enters the rectification of a layer, releases with what leaves it; layers that do not
+    rectify have one output.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     gathered: dict[tuple[str, str], tuple[CrossCovariance, CrossCovariance]] = {}
@@ -69,14 +71,17 @@ def matched_interneurons(
 
 @contextmanager
 def _entering(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Catch what enters the layers that rectify."""
+    """Catch what enters the rectification of layers: what a ReLU gets, the drives of a circuit."""
     caught: dict[str, Tensor] = {}
     with ExitStack() as stack:
         for name, module in modules.items():
-            if isinstance(module, nn.ReLU):
+            if isinstance(module, nn.ReLU | BipolarLayer | AmacrineLayer):
 
-                def hook(module: nn.Module, inputs: Any, name: str = name) -> None:
-                    caught[name] = inputs[0].clone()  # it may work in place
+                def hook(module: Any, inputs: Any, name: str = name) -> None:
+                    if isinstance(module, nn.ReLU):
+                        caught[name] = inputs[0].clone()  # it may work in place
+                    else:
+                        caught[name] = module.drive(inputs[0])
 
                 stack.callback(module.register_forward_pre_hook(hook).remove)
         yield caught

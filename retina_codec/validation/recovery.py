@@ -106,9 +106,10 @@ def benchmark_recovery(
         with a whole history.
 
         ``interneurons``: `r` (model, signal, interneuron), correlation on half B of the unit that
-        correlates highest on half A. `potential` is compared with what enters a ReLU, `release`
-        with what leaves it (other layers have one output). The sign counts: a unit may be scaled,
-        not turned over. `best_layer`, `best_channel`, `best_y`, `best_x` name the unit.
+        correlates highest on half A. `potential` is compared with what enters a ReLU (of a circuit:
+        with the drives of its cells), `release` with what leaves it; other layers have one output.
+        The sign counts: a unit may be scaled, not turned over. `best_layer`, `best_channel`,
+        `best_y`, `best_x` name the unit.
 
         ``contributions``: `r` (model, features, removed, cell, true_channel). `true_channel` are
         the types at both cuts (coordinates `cut` and `channel`), whose contributions to the cell

@@ -130,6 +130,14 @@ class TestTheCircuitAgainstItself:
             data["best_channel"].values[known], data["interneuron_type"].values[known]
         )
 
+    def test_potentials_of_bipolar_cells_are_what_enters_their_rectification(self, found):
+        data = found["interneurons"].to_dataset().sel(model="itself", signal="potential")
+        of_bipolar = data.isel(interneuron=data["interneuron_layer"].values == "bipolar")
+        assert float(of_bipolar["r"].min()) > 0.999
+        np.testing.assert_array_equal(
+            of_bipolar["best_channel"].values, of_bipolar["interneuron_type"].values
+        )
+
     def test_an_untrained_network_is_far_below(self, found):
         summary = rc.validation.summarise(found)
         for name, chosen in (
