@@ -11,15 +11,17 @@ import quantities as pq
 import xarray as xr
 
 FINITE = "retina_codec_finite"
+LISTED = 100  # choices that a message lists
 BLOCK_BYTES = 64 * 2**20  # of an array that may be larger than memory, at a time
 
 
 def nearest_names(name: object, choices: Iterable[object]) -> str:
-    """Text that offers the closest choices and lists them all."""
+    """Text that offers the closest choice and lists them all, or the first of very many."""
     listed = [str(choice) for choice in choices]
     close = difflib.get_close_matches(str(name), listed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}choices: {', '.join(listed)}"
+    rest = f", ... ({len(listed)} in all)" if len(listed) > LISTED else ""
+    return f"{hint}choices: {', '.join(listed[:LISTED])}{rest}"
 
 
 def require_choice(value: Any, choices: Sequence[Any], argument: str) -> None:

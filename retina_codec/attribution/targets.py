@@ -11,7 +11,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from retina_codec._common.checks import nearest_names, require_at_least, require_count
+from retina_codec._common.checks import require_at_least, require_count
+from retina_codec.models.labels import columns_of, places_of
 from retina_codec.models.model import BATCH_SIZE, Model, Samples, frozen
 
 # Of the largest eigenvalue of a covariance: what is below is rounding.
@@ -70,7 +71,7 @@ class Output(Target):
             raise ValueError(
                 f"target: names is empty; choose from {', '.join(map(str, model.outputs))}"
             )
-        columns = _columns(names, model)
+        columns = places_of(names, model.outputs, "target", model.output_dim)
         if len(set(columns)) != len(columns):
             raise ValueError(f"target: names={names} has an output twice; give each once")
         labels = model.outputs[columns]
@@ -182,17 +183,7 @@ class PerSample(Target):
                     f"target: labels has other coordinates along {sample!r} than the samples; "
                     f"select those of the samples with .sel({sample}=...)"
                 )
-        if labels.dtype.kind in "iu":
-            bad = np.flatnonzero((labels < 0) | (labels >= len(model.outputs)))
-            if bad.size:
-                raise ValueError(
-                    f"target: label {labels[bad[0]]} of sample {bad[0]} is out of range; expected "
-                    f"0 to {len(model.outputs) - 1}"
-                )
-            columns = labels.astype(np.int64)
-        else:
-            names, inverse = np.unique(labels.astype(str), return_inverse=True)
-            columns = np.asarray(_columns(names.tolist(), model))[inverse]
+        columns = columns_of(labels, model.outputs, "target", model.output_dim)
         chosen = torch.from_numpy(columns)
         return BoundTarget(
             None,
@@ -326,17 +317,6 @@ class Surprisal(Target):
             return 0.5 * ((outputs - centre) @ whitening).square().sum(-1, keepdim=True)
 
         return BoundTarget(None, "1", values)
-
-
-def _columns(names: Sequence[Any], model: Model) -> list[int]:
-    """Places of outputs by name."""
-    places = {str(name): i for i, name in enumerate(model.outputs)}
-    for name in names:
-        if str(name) not in places:
-            raise ValueError(
-                f"target: no {model.output_dim} {name!r}; {nearest_names(name, model.outputs)}"
-            )
-    return [places[str(name)] for name in names]
 
 
 def _largest(outputs: Tensor, k: int) -> Tensor:

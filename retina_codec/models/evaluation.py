@@ -1,10 +1,11 @@
-"""How well a model predicts a recording: against its ceiling, a null and a baseline."""
+"""How well a model predicts: recordings against ceiling, null and baseline; labels of images."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from scipy.stats import t as student_t
 from retina_codec._common.checks import require_count, require_dims, require_finite
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of, require_time_forward, runs_of
-from retina_codec.models.model import RetinaModel
+from retina_codec.models.accuracy import accuracy, judges_images
+from retina_codec.models.model import Model, RetinaModel
 from retina_codec.models.resampling import FEWEST_STRETCHES, STRETCH_SECONDS, Resampling
 from retina_codec.models.scores import (
     SCORES,
@@ -33,10 +35,10 @@ CEILING = "highest correlation any model can reach"
 
 
 def evaluate(
-    model: RetinaModel | xr.DataArray,
-    node: xr.DataTree | xr.Dataset,
+    model: Model | xr.DataArray,
+    node: xr.DataTree | xr.Dataset | xr.DataArray,
     *,
-    baseline: RetinaModel | xr.DataArray | xr.Dataset | None = None,
+    baseline: Model | xr.DataArray | xr.Dataset | None = None,
     n_draws: int = 1000,
     n_shifts: int = 1000,
     shortest_shift: float = 1.0,
@@ -44,36 +46,44 @@ def evaluate(
     keep_draws: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Score a model's predictions on a recording, cell by cell, on raw counts.
+    """Score a model's predictions: on a recording cell by cell, on images category by category.
 
-    Intervals are percentiles of a moving-block bootstrap over time [2]_ (stretches of half a
-    second that never cross from one block into the next). The null answers what a prediction with
-    the same statistics but no relation with the responses would score: the prediction is shifted
-    round within each block. Where a baseline is given, both are scored on the bins that both
-    predict, and the interval of their difference is paired: each draw takes the same bins for
-    both.
+    Recordings are scored on raw counts. Intervals are percentiles of a moving-block bootstrap over
+    time [2]_ (stretches of half a second that never cross from one block into the next). The null
+    answers what a prediction with the same statistics but no relation with the responses would
+    score: the prediction is shifted round within each block. Where a baseline is given, both are
+    scored on the bins that both predict, and the interval of their difference is paired: each draw
+    takes the same bins for both.
+
+    Images are scored by how often the label is the largest logit, or among the five largest.
+    Intervals of these shares are Wilson's [3]_; those of cross-entropies and of differences are
+    percentiles of a bootstrap that draws images within each category, the same for both models.
 
     Parameters
     ----------
-    model : RetinaModel or xarray.DataArray
-        The model, or rates (time, cell) in Hz that one predicted for bins of `node`.
-    node : xarray.DataTree or xarray.Dataset
+    model : Model or xarray.DataArray
+        The model, or rates (time, cell) in Hz that one predicted for bins of `node`; of a
+        classifier, logits (image, category).
+    node : xarray.DataTree, xarray.Dataset or xarray.DataArray
         stimulus (time, [color,] y, x), which predictions that are given do not need, and
-        spike_count ([repeat,] time, cell), also larger than memory.
-    baseline : RetinaModel, xarray.DataArray or xarray.Dataset, optional
-        What to compare with, such as an `LN` model: a model, its prediction, or its evaluation on
-        the same bins with ``keep_draws=True`` and the same `n_draws` and `seed`.
+        spike_count ([repeat,] time, cell), also larger than memory. For a classifier, images
+        (image, color, y, x) with a coordinate ``label`` (image): names of categories, or whole
+        numbers that count them from 0.
+    baseline : Model, xarray.DataArray or xarray.Dataset, optional
+        What to compare with, such as an `LN` model: a model, its prediction, or (for recordings)
+        its evaluation on the same bins with ``keep_draws=True`` and the same `n_draws` and `seed`.
     n_draws : int
         Draws of the bootstrap.
     n_shifts : int
-        Shifted predictions; fewer where a single block does not have as many shifts.
+        Shifted predictions; fewer where a single block does not have as many shifts. Of recordings
+        only, like the next.
     shortest_shift : float
         Seconds that a prediction is moved by at least, either way round. Blocks of less than twice
         as much are left out of the null.
     level : float
         Coverage of the intervals, and quantile of the null's upper end.
     keep_draws : bool
-        Keep the scores of all draws, so that the result can be a `baseline`.
+        Keep the scores of all draws, so that the result can be a `baseline`; of recordings only.
     seed : int
         Of draws and shifts.
 
@@ -104,17 +114,24 @@ def evaluate(
         ``1 / (n_shifts + 1)``) and ``reason``: why a number of that cell is NaN ("" where none
         is).
 
+        Of images, over ``category`` (of the label): ``n_images``, ``top1``, ``top5`` (where there
+        are more than five categories) and ``cross_entropy`` (nat), each with ``_low`` and
+        ``_high``, NaN where no image has the label; the same over all images as scalars,
+        ``top1_overall`` ...; and with a baseline ``_baseline`` and ``_difference``, as above.
+
     Raises
     ------
     TypeError
         If an argument is of another type.
     ValueError
-        If the recording or the baseline does not fit the model, or no bin is predicted.
+        If the recording or the baseline does not fit the model, or no bin is predicted; if images
+        have no labels, or labels that are no categories.
 
     References
     ----------
     .. [1] Schoppe et al., Front. Comput. Neurosci. 10 (2016), 10.
     .. [2] Kunsch, Ann. Statist. 17 (1989), 1217.
+    .. [3] Wilson, J. Am. Stat. Assoc. 22 (1927), 209.
 
     Examples
     --------
@@ -133,6 +150,20 @@ def evaluate(
     >>> bool(scores["pearson_r"][0] > scores["pearson_r_null_high"][0])
     True
     """
+    if judges_images(model):
+        if isinstance(baseline, xr.Dataset) or keep_draws:
+            raise ValueError(
+                "keep_draws, and a baseline that is an evaluation, are of recordings: give the "
+                "other classifier, or its logits, as baseline"
+            )
+        return accuracy(
+            model,
+            node,  # type: ignore[arg-type]  # checked there
+            baseline=baseline,
+            n_draws=n_draws,
+            level=level,
+            seed=seed,
+        )
     n_shifts = require_count(n_shifts, 1, "n_shifts")
     others = {} if baseline is None or isinstance(baseline, xr.Dataset) else {"baseline": baseline}
     judged = judge(
@@ -246,8 +277,8 @@ class Judged:
 
 
 def judge(
-    given: dict[str, RetinaModel | xr.DataArray],
-    node: xr.DataTree | xr.Dataset,
+    given: Mapping[str, Model | xr.DataArray],
+    node: xr.DataTree | xr.Dataset | xr.DataArray,
     *,
     n_draws: int,
     level: float,
