@@ -1,18 +1,27 @@
 """How well contributions of trained networks name the interneurons that drove the cells.
 
-    python benchmarks/recovery.py train FOLDER [--circuits NAME ...] [--part 0/2]
-    python benchmarks/recovery.py score FOLDER [--circuits NAME ...] [--part 0/2]
-    python benchmarks/recovery.py tables FOLDER
+    python benchmarks/recovery.py train FOLDER [--circuits NAME ...] [--work WHAT] [--part 0/2]
+    python benchmarks/recovery.py score FOLDER [--circuits NAME ...] [--work WHAT] [--part 0/2]
+    python benchmarks/recovery.py tables FOLDER [--circuits NAME ...]
+    python benchmarks/recovery.py interneurons FOLDER
+    python benchmarks/recovery.py methods FOLDER
+    python benchmarks/recovery.py figures FOLDER [--to FOLDER]
 
 Simulated retinas, whose interneurons are known: for each circuit a movie (natural, steps,
 gratings, bars, differential motion, white noise) and its spikes; on them, for each seed,
 `trained` (BN-CNN), `shifted` (the same, on spikes shifted in time within each block), `untrained`
 (random weights; batch norms have the movie's means and sds) and `refitted` (the true
-architecture, its numbers fitted to the same spikes: the ceiling). `score` compares each with the
-truth (`rc.benchmark_recovery`) on movies of which no network saw anything. Both can be stopped and
-called again: what is in FOLDER is not done twice; `--part 0/2` and `--part 1/2` share the work
-between two processes. One thread each. `tables` prints Markdown: median over the cells of a type,
-then over types; over seeds the median and the range.
+architecture, its numbers fitted to the same spikes: the ceiling), and `ln`, a linear-nonlinear
+model. `--work amounts` is the default circuit on a small movie (16 x 16 pixels) of 1, 5, 20 and 60
+minutes, with the same number of updates each. `score` compares each with the truth
+(`rc.benchmark_recovery`) on movies of which no network saw anything. Both can be stopped and called
+again: what is in FOLDER is not done twice; `--part 0/2` and `--part 1/2` share the work between two
+processes. One thread each.
+
+`tables` prints Markdown: median over the cells of a type, then over types; over seeds the median
+and the range. `interneurons` compares the networks of seed 0 with the circuit's interneurons on
+white noise (`rc.interneurons.compare_models`), with nulls. `methods` compares contributions with
+other methods and with activations. `figures` draws what docs/recovery.md shows.
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -38,17 +48,42 @@ CHANNELS, KERNELS = (8, 16), (9, 9)
 UPDATES, FRAMES_AN_UPDATE = 2400, 512
 REFIT_UPDATES = 300
 METHOD = rc.methods.IntegratedGradients(steps=8)
-KINDS = ("trained", "untrained", "shifted", "refitted")
+KINDS = ("trained", "untrained", "shifted", "refitted", "ln")
 SEEDS = {"default": 5, "drawn_1": 1, "drawn_2": 1, "drawn_3": 1}
 SHIFTED_SEEDS = {"default": 3, "drawn_1": 1, "drawn_2": 0, "drawn_3": 0}
 MINUTES = 20.0
-OTHER_MINUTES = (5.0, 60.0, 1.0)  # one seed of the default circuit
+# How much movie: one seed of the default circuit, on a small movie.
+AMOUNTS, SMALL, SMALL_UPDATES = (1.0, 5.0, 20.0, 60.0), 16, 1200
+SHIFTS = 100  # of the recordings of interneurons
+SHORT = slice(0, 600)  # frames on which methods are compared
 
 
-def movies(minutes: float) -> dict[str, xr.DataArray]:
+class Job(NamedTuple):
+    """What is trained on: a circuit, minutes of movie of so many pixels; and the seed."""
+
+    circuit: str
+    minutes: float
+    seed: int
+    size: int = SIZE
+
+    @property
+    def kinds(self) -> list[str]:
+        """What is compared there: spikes are shifted for fewer seeds, LN has none."""
+        if self.size == SMALL:
+            return ["trained", "untrained", "refitted"]
+        kept = {"shifted": self.seed < SHIFTED_SEEDS[self.circuit], "ln": self.seed == 0}
+        return [kind for kind in KINDS if kept.get(kind, True)]
+
+    def place(self, folder: Path, kind: str) -> Path:
+        """Where a model is, or its recovery."""
+        pixels = "" if self.size == SIZE else f"_{self.size}px"
+        return folder / f"{self.circuit}_{self.minutes:g}min{pixels}" / f"{kind}_{self.seed}"
+
+
+def movies(minutes: float, size: int = SIZE) -> dict[str, xr.DataArray]:
     """Make what is trained on, and what is judged on: a natural movie and white noise."""
     left, right = rc.stimuli.split_images(rc.stimuli.photographs())
-    screen = rc.stimuli.Screen(shape=(SIZE, SIZE))
+    screen = rc.stimuli.Screen(shape=(size, size))
     n = round(minutes * FRAMES_A_MINUTE)
     part = n // 20
     train = [
@@ -66,9 +101,10 @@ def movies(minutes: float) -> dict[str, xr.DataArray]:
     }
 
 
-def simulate(circuit: str, minutes: float, *nodes: str) -> xr.DataTree:
-    shown = movies(minutes)
-    return rc.simulate_retina({name: shown[name] for name in nodes}, circuit, seed=0)
+def simulate(job: Job, *nodes: str) -> xr.DataTree:
+    # What is judged on does not depend on the minutes.
+    shown = movies(job.minutes if "train" in nodes else 1.0, job.size)
+    return rc.simulate_retina({name: shown[name] for name in nodes}, job.circuit, seed=0)
 
 
 def shifted(node: xr.Dataset) -> xr.Dataset:
@@ -79,20 +115,27 @@ def shifted(node: xr.Dataset) -> xr.Dataset:
     return node.assign(spike_count=counts)
 
 
-def fit(circuit: str, kind: str, seed: int, node: xr.Dataset) -> rc.RetinaModel:
+def fit(job: Job, kind: str, node: xr.Dataset) -> rc.RetinaModel:
+    split = rc.split(shifted(node) if kind == "shifted" else node, gap=HISTORY)
+    training, validation = (split[part].to_dataset() for part in ("train", "validation"))
+    if kind == "ln":
+        return rc.models.LN.from_least_squares(
+            training, validation=validation, history=HISTORY, progress=False
+        )
     if kind == "refitted":
-        truth = rc.simulation.circuit(circuit, movie=node["stimulus"])
-        model = rc.validation.refittable_circuit(truth, seed=seed)
+        truth = rc.simulation.circuit(job.circuit, movie=node["stimulus"])
+        model = rc.validation.refittable_circuit(truth, seed=job.seed)
         updates, rate = REFIT_UPDATES, 3e-2
     else:
         model = rc.models.BNCNN.for_recording(
-            node, history=HISTORY, channels=CHANNELS, kernel_sizes=KERNELS, noise=0.0, seed=seed
-        )
+            node, history=HISTORY, channels=CHANNELS, kernel_sizes=KERNELS, noise=0.0,
+            seed=job.seed,
+        )  # fmt: skip
         # An untrained network has seen the movie but learned nothing: batch norms have their
         # means and sds, weights do not move.
-        updates, rate = (UPDATES, 1e-2) if kind != "untrained" else (1, 1e-12)
-    split = rc.split(shifted(node) if kind == "shifted" else node, gap=HISTORY)
-    training, validation = (split[part].to_dataset() for part in ("train", "validation"))
+        updates, rate = (UPDATES if job.size == SIZE else SMALL_UPDATES), 1e-2
+        if kind == "untrained":
+            updates, rate = 1, 1e-12
     epochs = max(1, round(updates * FRAMES_AN_UPDATE / training.sizes["time"]))
     rc.train(
         model,
@@ -101,45 +144,32 @@ def fit(circuit: str, kind: str, seed: int, node: xr.Dataset) -> rc.RetinaModel:
         max_epochs=epochs,
         learning_rate=rate,
         l1_rate=0.0,
-        seed=seed,
+        seed=job.seed,
         progress=False,
     )
     return model
 
 
-def place(folder: Path, circuit: str, minutes: float, kind: str, seed: int) -> Path:
-    return folder / f"{circuit}_{minutes:g}min" / f"{kind}_{seed}"
+def jobs(circuits: list[str], work: str) -> list[Job]:
+    """Return all that is compared, the most important first."""
+    of_circuits = [Job(name, MINUTES, seed) for name in circuits for seed in range(SEEDS[name])]
+    of_amounts = [Job("default", minutes, 0, SMALL) for minutes in AMOUNTS]
+    found = of_circuits if work != "amounts" else []
+    return found + (of_amounts if work != "circuits" and "default" in circuits else [])
 
 
-def jobs(circuits: list[str]) -> list[tuple[str, float, int]]:
-    """Return circuit, minutes and seed of all that is compared, the most important first."""
-    found = [(circuit, MINUTES, seed) for circuit in circuits for seed in range(SEEDS[circuit])]
-    found += [("default", minutes, 0) for minutes in OTHER_MINUTES if "default" in circuits]
-    return found
-
-
-def kinds(circuit: str, minutes: float, seed: int) -> list[str]:
-    """Return what is compared there: spikes are shifted for fewer seeds, and for 20 minutes."""
-    shifted_too = minutes == MINUTES and seed < SHIFTED_SEEDS[circuit]
-    return [kind for kind in KINDS if kind != "shifted" or shifted_too]
-
-
-def train(folder: Path, todo: list[tuple[str, float, int]]) -> None:
-    for circuit, minutes, seed in todo:
-        missing = [
-            kind
-            for kind in kinds(circuit, minutes, seed)
-            if not place(folder, circuit, minutes, kind, seed).exists()
-        ]
+def train(folder: Path, todo: list[Job]) -> None:
+    for job in todo:
+        missing = [kind for kind in job.kinds if not job.place(folder, kind).exists()]
         if not missing:
             continue
-        node = simulate(circuit, minutes, "train")["train"].to_dataset()
+        node = simulate(job, "train")["train"].to_dataset()
         for kind in missing:
             start = time.perf_counter()
-            model = fit(circuit, kind, seed, node)
-            save(model, place(folder, circuit, minutes, kind, seed))
+            model = fit(job, kind, node)
+            save(model, job.place(folder, kind))
             took = time.perf_counter() - start
-            print(f"{circuit}, {minutes:g} min, seed {seed}, {kind}: {took:.0f} s", flush=True)
+            print(f"{tuple(job)}, {kind}: {took:.0f} s", flush=True)
 
 
 def save(model: rc.RetinaModel, path: Path) -> None:
@@ -152,39 +182,34 @@ def save(model: rc.RetinaModel, path: Path) -> None:
         safetensors.torch.save_file(model.network.state_dict(), fresh / "weights.safetensors")
 
 
-def load(folder: Path, circuit: str, minutes: float, kind: str, seed: int, movie: xr.DataArray):
-    path = place(folder, circuit, minutes, kind, seed)
+def load(folder: Path, job: Job, kind: str, movie: xr.DataArray) -> rc.RetinaModel:
+    path = job.place(folder, kind)
     if kind != "refitted":
         return rc.load_model(path)
-    truth = rc.simulation.circuit(circuit, movie=movie)
-    model = rc.validation.refittable_circuit(truth, seed=seed)
+    truth = rc.simulation.circuit(job.circuit, movie=movie)
+    model = rc.validation.refittable_circuit(truth, seed=job.seed)
     model.network.load_state_dict(safetensors.torch.load_file(path / "weights.safetensors"))
     return model
 
 
-def score(folder: Path, todo: list[tuple[str, float, int]]) -> None:
-    for circuit, minutes, seed in todo:
-        path = place(folder, circuit, minutes, "recovery", seed).with_suffix(".nc")
-        names = kinds(circuit, minutes, seed)
-        if path.exists() or not all(
-            place(folder, circuit, minutes, kind, seed).exists() for kind in names
-        ):
+def score(folder: Path, todo: list[Job]) -> None:
+    for job in todo:
+        path = job.place(folder, "recovery").with_suffix(".nc")
+        names = [kind for kind in job.kinds if kind != "ln"]
+        if path.exists() or not all(job.place(folder, kind).exists() for kind in names):
             continue
-        judged = simulate(circuit, MINUTES, "test", "noise")
+        judged = simulate(job, "test", "noise")
         movie = judged["test"]["stimulus"]
-        models = {kind: load(folder, circuit, minutes, kind, seed, movie) for kind in names}
+        models = {kind: load(folder, job, kind, movie) for kind in names}
         start = time.perf_counter()
         found = rc.benchmark_recovery(models, judged, method=METHOD, progress=False)
         rc.save_tree(found, path)
-        took = time.perf_counter() - start
-        print(f"{circuit}, {minutes:g} min, seed {seed}: {took:.0f} s", flush=True)
+        print(f"{tuple(job)}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def opened(folder: Path, circuit: str, minutes: float, seeds: int) -> dict[int, xr.DataTree]:
-    paths = {
-        seed: place(folder, circuit, minutes, "recovery", seed).with_suffix(".nc")
-        for seed in range(seeds)
-    }
+def opened(folder: Path, todo: list[Job]) -> dict[int, xr.DataTree]:
+    """Open what was scored, by seed."""
+    paths = {job.seed: job.place(folder, "recovery").with_suffix(".nc") for job in todo}
     return {seed: rc.open_tree(path).load() for seed, path in paths.items() if path.exists()}
 
 
@@ -265,80 +290,198 @@ def by_type(trees: dict[int, xr.DataTree]) -> None:
     )  # fmt: skip
 
 
+def beside_ln(folder: Path, job: Job) -> None:
+    """Print rates by type of cell: LN beside the network."""
+    if not all(job.place(folder, kind).exists() for kind in ("ln", "trained")):
+        return
+    node = simulate(job, "test")["test"].to_dataset()
+    r = {}
+    for kind in ("ln", "trained"):
+        rate = load(folder, job, kind, node["stimulus"]).predict(node["stimulus"])
+        r[kind] = xr.corr(rate, node["true_rate"].sel(cell=rate["cell"]), "time")
+    rows = []
+    for cell_type in dict.fromkeys(node["cell_type"].values.tolist()):
+        cells = node["cell"].values[node["cell_type"].values == cell_type]
+        ranges = [(float(v.sel(cell=cells).min()), float(v.sel(cell=cells).max()))
+                  for v in r.values()]  # fmt: skip
+        rows.append([cell_type, str(len(cells)), *(f"{a:.2f} to {b:.2f}" for a, b in ranges)])
+    print("\nr of the rate, over the cells of a type")
+    show(["type", "cells", "LN", "trained"], rows)
+
+
 def agreement(folder: Path, circuit: str) -> None:
     """Print how far two networks of other seeds report the same, trained and untrained."""
-    movie = simulate(circuit, MINUTES, "test")["test"]["stimulus"][:AGREEMENT_FRAMES]
+    pair = [Job(circuit, MINUTES, seed) for seed in (0, 1)]
+    movie = simulate(pair[0], "test")["test"]["stimulus"][:AGREEMENT_FRAMES]
     rows = []
     for kind in ("trained", "untrained"):
-        pair = [load(folder, circuit, MINUTES, kind, seed, movie) for seed in (0, 1)]
-        found = rc.validation.agreement(*pair, movie, method=METHOD, progress=False)
+        if not all(job.place(folder, kind).exists() for job in pair):
+            continue
+        models = [load(folder, job, kind, movie) for job in pair]
+        found = rc.validation.agreement(*models, movie, method=METHOD, progress=False)
         for layer in found["layer"].values:
             one = found.sel(layer=layer)
-            rows.append(
-                [f"{kind}, {layer}"]
-                + [
-                    f"{float(one['cka'].sel(removed=v).median()):.2f}"
-                    for v in one["removed"].values
-                ]
-                + [f"{float(one['r'].sel(removed=v).median()):.2f}" for v in one["removed"].values]
-            )
-    show(["two networks", *(f"{v}, {w} removed" for v in ("CKA", "r")
-                            for w in found["removed"].values)], rows)  # fmt: skip
+            medians = [one[v].median("cell").sel(removed=w) for v in ("cka", "r")
+                       for w in one["removed"].values]  # fmt: skip
+            rows.append([f"{kind}, {layer}", *(f"{float(value):.2f}" for value in medians)])
+    if rows:
+        words = [f"{v}, {w} removed" for v in ("CKA", "r") for w in found["removed"].values]
+        print("\n## Agreement")
+        show(["two networks", *words], rows)
+
+
+def amounts_of(folder: Path) -> xr.Dataset | None:
+    """Join the summaries over minutes of movie."""
+    found = {}
+    for job in jobs(["default"], "amounts"):
+        trees = opened(folder, [job])
+        if trees:
+            found[job.minutes] = rc.validation.summarise(trees[job.seed])
+    if not found:
+        return None
+    minutes = xr.Variable("minutes", list(found), {"units": "min"})
+    return xr.concat(list(found.values()), minutes)
 
 
 def tables(folder: Path, circuits: list[str]) -> None:
     for circuit in circuits:
-        trees = opened(folder, circuit, MINUTES, SEEDS[circuit])
-        if not trees:
-            continue
-        print(f"\n## {circuit}, {MINUTES:g} minutes, seeds: {len(trees)}")
-        recovered(rc.validation.summarise(trees))
-        by_type(trees)
+        todo = [Job(circuit, MINUTES, seed) for seed in range(SEEDS[circuit])]
+        trees = opened(folder, todo)
+        if trees:
+            print(f"\n## {circuit}, {MINUTES:g} minutes, seeds: {len(trees)}")
+            recovered(rc.validation.summarise(trees))
+            by_type(trees)
+        beside_ln(folder, todo[0])
     if "default" not in circuits:
         return
-    rows = []
-    for minutes in sorted((MINUTES, *OTHER_MINUTES)):
-        trees = opened(folder, "default", minutes, 1)
-        if not trees:
-            continue
-        summary = rc.validation.summarise(trees[0])
+    summary = amounts_of(folder)
+    if summary is not None:
         at = {"cut": "bipolar", "removed": "predicted"}
-        for model in ("trained", "refitted"):
-            rows.append(
-                [
-                    f"{minutes:g}",
-                    model,
-                    number(summary, "prediction_r", model=model),
-                    number(summary, "worst_prediction_r", model=model),
-                    number(summary, "interneuron_r", model=model, signal="potential"),
-                    number(summary, "contribution_r", model=model, features="contribution", **at),
-                    number(summary, "cka", model=model, parts="net", **at),
-                ]
-            )
-    print("\n## How much movie (default, seed 0)")
-    show(["minutes", "", "rate", "worst cell", "interneurons", "contributions", "CKA"], rows)
-    print("\n## Agreement")
+        columns = {
+            "rate": ("prediction_r", {}),
+            "worst cell": ("worst_prediction_r", {}),
+            "interneurons": ("interneuron_r", {"signal": "potential"}),
+            "contributions": ("contribution_r", {"features": "contribution", **at}),
+            "CKA": ("cka", {"parts": "net", **at}),
+        }
+        print(f"\n## How much movie (default, {SMALL} x {SMALL} pixels, seed 0)")
+        show(
+            ["minutes", "", *columns],
+            [
+                [f"{minutes:g}", model]
+                + [number(summary.sel(minutes=minutes), name, model=model, **labels)
+                   for name, labels in columns.values()]
+                for model in summary["model"].values
+                for minutes in summary["minutes"].values
+            ],
+        )  # fmt: skip
     agreement(folder, "default")
+
+
+def compared_interneurons(folder: Path) -> xr.DataTree:
+    """Hold networks of seed 0 against the interneurons on white noise, with nulls."""
+    job = Job("default", MINUTES, 0)
+    node = simulate(job, "noise")["noise"].to_dataset()
+    load_one = {kind: load(folder, job, kind, node["stimulus"]) for kind in job.kinds
+                if kind != "ln" and job.place(folder, kind).exists()}  # fmt: skip
+    controls = {kind: load_one[kind] for kind in ("untrained", "shifted") if kind in load_one}
+    return rc.interneurons.compare_models(
+        load_one, node, controls=controls, by="interneuron_layer", n_shifts=SHIFTS, progress=False
+    )
+
+
+def interneurons(folder: Path) -> None:
+    tree = compared_interneurons(folder)
+    root = tree.to_dataset()
+    trained = root.sel(model="trained")
+    names = ["uncorrected_r", "best_r", "null_r", "matched_r", "combined_r"]
+    columns = {name: trained[name] for name in names}
+    columns |= {f"{kind}: best_r": trained["control_best_r"].sel(control=kind)
+                for kind in root["control"].values}  # fmt: skip
+    medians = {
+        name: values.groupby(trained["interneuron_type"]).median()
+        for name, values in columns.items()
+    }
+    kinds = list(dict.fromkeys(trained["interneuron_type"].values.tolist()))
+    show(
+        ["type", *columns],
+        [[kind, *(f"{float(v.sel(interneuron_type=kind)):.2f}" for v in medians.values())]
+         for kind in kinds],
+    )  # fmt: skip
+    tested = tree["over_cells"].to_dataset().sel(model="trained", score="best")
+    show(
+        ["over cells", "cells", "against", "median difference", "p"],
+        [
+            [str(kind), str(int(one["n_cells"])), str(against),
+             f"{float(one['median_difference']):.2f}", f"{float(one['p_value']):.1g}"]
+            for kind in tested["type"].values
+            for against in tested["against"].values
+            for one in [tested.sel(type=kind, against=against)]
+        ],
+    )  # fmt: skip
+
+
+def other_methods(folder: Path) -> None:
+    """Print other ways to say what a unit did, judged by two truths."""
+    job = Job("default", MINUTES, 0)
+    judged = simulate(job, "test")
+    short = xr.DataTree.from_dict({"test": judged["test"].to_dataset()[{"time": SHORT}]})
+    movie = judged["test"]["stimulus"]
+    models = {kind: load(folder, job, kind, movie) for kind in ("trained", "untrained")}
+    rows = []
+    silenced = rc.methods.Ablation()
+    for name, method in {
+        "integrated gradients": METHOD,
+        "activation x gradient": rc.methods.ActivationGradient(),
+        "ablation": silenced,
+    }.items():
+        for true_name, true_method in {"path": METHOD, "ablation": silenced}.items():
+            start = time.perf_counter()
+            found = rc.benchmark_recovery(
+                models, short, noise=None, layers="relu2", method=method, true_method=true_method,
+                progress=False,
+            )  # fmt: skip
+            summary = rc.validation.summarise(found).sel(cut="bipolar")
+            at = {"removed": "predicted"}
+            of_kind = [number(summary, "contribution_r", model=m, features="contribution", **at)
+                       for m in models]  # fmt: skip
+            rows.append([name, true_name, *of_kind])
+            if method is METHOD:
+                of_kind = [number(summary, "contribution_r", model=m, features="activation", **at)
+                           for m in models]  # fmt: skip
+                rows.append(["activation", true_name, *of_kind])
+            print(f"{name}, {true_name}: {time.perf_counter() - start:.0f} s", flush=True)
+    show(["", "truth by", *models], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("train", "score", "tables"))
+    parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--circuits", nargs="+", default=list(SEEDS), choices=list(SEEDS))
+    parser.add_argument("--work", default="all", choices=("all", "circuits", "amounts"))
     parser.add_argument("--part", default="0/1", help="which share of the work, such as 0/2")
+    here = Path(__file__).parents[1] / "docs" / "images"
+    parser.add_argument("--to", type=Path, default=here, help="where figures go")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    index, n = (int(number) for number in given.part.split("/"))
-    todo = jobs(given.circuits)[index::n]
-    if given.stage == "train":
-        train(given.folder, todo)
-    elif given.stage == "score":
-        score(given.folder, todo)
-    else:
-        tables(given.folder, given.circuits)
+    STAGES[given.stage](given)
+
+
+def todo_of(given: argparse.Namespace) -> list[Job]:
+    index, n = (int(part) for part in given.part.split("/"))
+    return jobs(given.circuits, given.work)[index::n]
+
+
+STAGES = {
+    "train": lambda given: train(given.folder, todo_of(given)),
+    "score": lambda given: score(given.folder, todo_of(given)),
+    "tables": lambda given: tables(given.folder, given.circuits),
+    "interneurons": lambda given: interneurons(given.folder),
+    "methods": lambda given: other_methods(given.folder),
+}
 
 
 if __name__ == "__main__":
