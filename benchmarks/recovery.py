@@ -69,7 +69,7 @@ class Job(NamedTuple):
     @property
     def kinds(self) -> list[str]:
         """What is compared there: spikes are shifted for fewer seeds, LN has none."""
-        if self.size == SMALL:
+        if self.size != SIZE or self.minutes != MINUTES:
             return ["trained", "untrained", "refitted"]
         kept = {"shifted": self.seed < SHIFTED_SEEDS[self.circuit], "ln": self.seed == 0}
         return [kind for kind in KINDS if kept.get(kind, True)]
@@ -150,10 +150,10 @@ def fit(job: Job, kind: str, node: xr.Dataset) -> rc.RetinaModel:
     return model
 
 
-def jobs(circuits: list[str], work: str) -> list[Job]:
+def jobs(circuits: list[str], work: str, size: int = SMALL) -> list[Job]:
     """Return all that is compared, the most important first."""
     of_circuits = [Job(name, MINUTES, seed) for name in circuits for seed in range(SEEDS[name])]
-    of_amounts = [Job("default", minutes, 0, SMALL) for minutes in AMOUNTS]
+    of_amounts = [Job("default", minutes, 0, size) for minutes in AMOUNTS]
     found = of_circuits if work != "amounts" else []
     return found + (of_amounts if work != "circuits" and "default" in circuits else [])
 
@@ -330,14 +330,14 @@ def agreement(folder: Path, circuit: str) -> None:
         show(["two networks", *words], rows)
 
 
-def amounts_of(folder: Path) -> xr.Dataset | None:
+def amounts_of(folder: Path, size: int) -> xr.Dataset | None:
     """Join the summaries over minutes of movie."""
     found = {}
-    for job in jobs(["default"], "amounts"):
+    for job in jobs(["default"], "amounts", size):
         trees = opened(folder, [job])
         if trees:
             found[job.minutes] = rc.validation.summarise(trees[job.seed])
-    if not found:
+    if len(found) < 2:
         return None
     minutes = xr.Variable("minutes", list(found), {"units": "min"})
     return xr.concat(list(found.values()), minutes)
@@ -354,8 +354,10 @@ def tables(folder: Path, circuits: list[str]) -> None:
         beside_ln(folder, todo[0])
     if "default" not in circuits:
         return
-    summary = amounts_of(folder)
-    if summary is not None:
+    for size in (SMALL, SIZE):
+        summary = amounts_of(folder, size)
+        if summary is None:
+            continue
         at = {"cut": "bipolar", "removed": "predicted"}
         columns = {
             "rate": ("prediction_r", {}),
@@ -364,7 +366,7 @@ def tables(folder: Path, circuits: list[str]) -> None:
             "contributions": ("contribution_r", {"features": "contribution", **at}),
             "CKA": ("cka", {"parts": "net", **at}),
         }
-        print(f"\n## How much movie (default, {SMALL} x {SMALL} pixels, seed 0)")
+        print(f"\n## How much movie (default, {size} x {size} pixels, seed 0)")
         show(
             ["minutes", "", *columns],
             [
@@ -462,6 +464,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--circuits", nargs="+", default=list(SEEDS), choices=list(SEEDS))
     parser.add_argument("--work", default="all", choices=("all", "circuits", "amounts"))
+    parser.add_argument("--size", type=int, default=SMALL, help="pixels of --work amounts")
     parser.add_argument("--part", default="0/1", help="which share of the work, such as 0/2")
     here = Path(__file__).parents[1] / "docs" / "images"
     parser.add_argument("--to", type=Path, default=here, help="where figures go")
@@ -472,7 +475,7 @@ def main() -> None:
 
 def todo_of(given: argparse.Namespace) -> list[Job]:
     index, n = (int(part) for part in given.part.split("/"))
-    return jobs(given.circuits, given.work)[index::n]
+    return jobs(given.circuits, given.work, given.size)[index::n]
 
 
 STAGES = {

@@ -17,7 +17,7 @@ from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mo
 from retina_codec.plot.mode_reading import cell_clusters, mode_triggered_average, mode_tuning
 from retina_codec.plot.movies import movie_frames
 from retina_codec.plot.quality import reliability, scores, training
-from retina_codec.plot.recovered import burst, recovery
+from retina_codec.plot.recovered import burst, recovery, recovery_curve
 from retina_codec.plot.responses import prediction
 from retina_codec.plot.timeline import mode_timeline
 
@@ -43,6 +43,7 @@ __all__ = [
     "movie_frames",
     "prediction",
     "recovery",
+    "recovery_curve",
     "reliability",
     "scores",
     "training",

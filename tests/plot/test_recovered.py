@@ -76,6 +76,37 @@ def test_what_is_no_summary_is_refused(summary):
         plot.recovery(summary, removed="rate")
 
 
+def test_a_curve_has_a_panel_a_comparison_over_amounts(summary):
+    one = summary.assign(worst_prediction_r=summary["prediction_r"] - 0.1)
+    minutes = xr.Variable("minutes", [20.0, 1.0, 5.0], {"units": "min"})
+    joined = xr.concat([one + 0.2, one, one + 0.1], minutes)
+    axes = plot.recovery_curve(joined, cut="ganglion_input", removed="both")
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "rate", "rate, worst cell", "potential of interneurons", "contributions",
+        "CKA of contributions",
+    ]  # fmt: skip
+    at = {"cut": "ganglion_input", "removed": "both"}
+    expected = [
+        one["prediction_r"], one["worst_prediction_r"],
+        one["interneuron_r"].sel(signal="potential"),
+        one["contribution_r"].sel(features="contribution", **at), one["cka"].sel(parts="net", **at),
+    ]  # fmt: skip
+    for ax, values in zip(axes, expected, strict=True):
+        for model in MODELS:
+            line = next(line for line in ax.get_lines() if line.get_label() == model)
+            np.testing.assert_allclose(line.get_xdata(), [1, 5, 20])
+            value = float(values.sel(model=model))
+            np.testing.assert_allclose(line.get_ydata(), [value, value + 0.1, value + 0.2])
+    assert axes[0].get_xscale() == "log"
+    assert axes[2].get_xlabel() == "minutes (min)"
+    with pytest.raises(ValueError, match=r"no dim 'hours' .*join summaries with xr.concat"):
+        plot.recovery_curve(joined, along="hours")
+    with pytest.raises(ValueError, match=r"summary\['minutes'\] is .*above 0"):
+        plot.recovery_curve(joined.assign_coords(minutes=[0, 1, 2]))
+    with pytest.raises(TypeError, match="summary is a DataArray"):
+        plot.recovery_curve(joined["cka"])
+
+
 def test_a_burst_has_a_panel_a_channel(rng):
     true = xr.DataArray(
         rng.normal(size=(21, 3)),
