@@ -111,6 +111,8 @@ class Classifier(Model):
         As for `retina_codec.models.Model`.
     geometry : mapping of str to LayerGeometry, optional
         Where the units of a layer look; without it, their places are indices.
+    image_size : (int, int), optional
+        The only height and width (y, x) that the network takes; by default any.
 
     Raises
     ------
@@ -135,6 +137,7 @@ class Classifier(Model):
         layers: Mapping[str, nn.Module] | None = None,
         default_layers: Sequence[str] | None = None,
         geometry: Mapping[str, LayerGeometry] | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -155,6 +158,7 @@ class Classifier(Model):
             if not all(value > 0 for value in self.sd):
                 raise ValueError(f"sd={sd}; expected positive numbers")
         self.geometry = dict(geometry or {})
+        self.image_size = image_size
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "mean": self.mean, "sd": self.sd}
@@ -189,6 +193,11 @@ class Classifier(Model):
             raise ValueError(
                 f"data has {colors} colours; the model takes {len(self.mean)}: for grey images "
                 "repeat the plane, e.g. .isel(color=[0, 0, 0])"
+            )
+        if self.image_size is not None and images.shape[2:] != self.image_size:
+            raise ValueError(
+                f"data has images of {images.shape[2]} x {images.shape[3]} pixels (y, x); the "
+                f"model takes {self.image_size[0]} x {self.image_size[1]} only: resize or crop them"
             )
         if images.size == 0:
             raise ValueError(f"data is empty: {dict(images.sizes)}")
