@@ -29,6 +29,7 @@ from .modes import (
     load_modes,
     match_modes,
 )
+from .physiology import instantaneous_receptive_field
 from .recordings import (
     check_alignment,
     open_recording,
@@ -61,6 +62,7 @@ __all__ = [
     "epoch_selectivity",
     "evaluate",
     "fit_modes",
+    "instantaneous_receptive_field",
     "interneurons",
     "interventions",
     "load_model",

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from torch import nn
 
 from retina_codec._common.checks import require_at_least, require_choice, require_count
 from retina_codec._common.files import open_tree
-from retina_codec._common.progress import progress_bar
+from retina_codec.attribution.block_run import in_memory
 from retina_codec.attribution.budget import MEMORY_BUDGET
 from retina_codec.attribution.capture import undisturbed
 from retina_codec.attribution.identity import identity_of
@@ -206,7 +205,7 @@ def contributions(
                 "them out"
             )
         with undisturbed(model):
-            return _in_memory(planned(), memory_limit, progress)
+            return in_memory(planned(), memory_limit, progress)
     place = Path(store)
     require_zarr(place)
     share = process_of(process)
@@ -225,7 +224,7 @@ def contributions(
         precision=precision,
     )
     with undisturbed(model):
-        stream(Store(place, identity, batch_size, overwrite), planned, share, progress)
+        stream(Store(place, identity, batch_size, overwrite, Run), planned, share, progress)
     return open_contributions(place)
 
 
@@ -294,29 +293,3 @@ def _require_apart(model: Model) -> None:
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _without_memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    return np.broadcast_to(np.zeros((), dtype), shape)
-
-
-def _in_memory(run: Run, memory_limit: float, progress: bool) -> xr.DataTree:
-    """Compute a run, all of it held in memory."""
-    # Looked at without memory first: a result may be larger than can be allocated.
-    needed = sum(group.nbytes for group in run.template(_without_memory).values())
-    if needed > memory_limit:
-        raise ValueError(
-            f"the result would take {needed / 1e9:.3g} GB, above memory_limit={memory_limit:g}: "
-            "use sum_over=('y', 'x'), fewer layers, a shorter stretch of data, or store='run.zarr' "
-            "to stream it to disk"
-        )
-    groups = run.template()
-    n = len(run.samples)
-    for index, variables in progress_bar(
-        run.batches(slice(0, n)), "contributions", shown=progress, total=-(-n // run.batch_size)
-    ):
-        for path, arrays in variables.items():
-            for name, values in arrays.items():
-                groups[path][name].values[index] = values
-    run.say_what_is_unresolved()
-    return xr.DataTree.from_dict({f"/{path}": group for path, group in groups.items()})

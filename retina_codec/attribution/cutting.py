@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 import xarray as xr
 
-from retina_codec.attribution.run import Run
+from retina_codec.attribution.block_run import BlockRun
 
 # Bytes of all variables over one block of samples, which is held while it is computed. Shorter
 # blocks where there are few samples, for processes to share and so that little is lost.
@@ -31,7 +31,7 @@ class Cut:
     collected_at: dict[str, str] | None
 
     @classmethod
-    def of(cls, run: Run, groups: Mapping[str, xr.Dataset]) -> Cut:
+    def of(cls, run: BlockRun, groups: Mapping[str, xr.Dataset]) -> Cut:
         """Cut a run anew."""
         per_sample = sum(
             group.data_vars[name].nbytes for group in groups.values() for name in group.data_vars
@@ -45,7 +45,7 @@ class Cut:
             run.notes.get("collected_at"),
         )
 
-    def apply(self, run: Run) -> None:
+    def apply(self, run: BlockRun) -> None:
         """Cut a run as another process did, or the one that was killed.
 
         Raises

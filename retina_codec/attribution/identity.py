@@ -1,4 +1,4 @@
-"""What makes a run of contributions, in plain values: no other run goes on with its store."""
+"""What makes a run, in plain values: no other run goes on with its store."""
 
 from __future__ import annotations
 
@@ -35,18 +35,27 @@ def identity_of(
     reduction: Reduction,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """Say what decides the numbers of a run, apart from how it is cut into batches."""
+    """Say what decides the numbers of a run of contributions, apart from its cut into batches."""
+    return identity_of_run(
+        model,
+        data,
+        layers=list(layers),
+        target=_described(target),
+        method=_described(method),
+        split_sign=reduction.split_sign,
+        sum_over=list(reduction.sum_over),
+        keep_lag=reduction.keep_lag,
+        **arguments,
+    )
+
+
+def identity_of_run(model: Model, data: Any, **arguments: Any) -> dict[str, Any]:
+    """Say what decides the numbers of any run of a model over data, given its own arguments."""
     said = {
         "package version": __version__,
         "model": model.fingerprint,
         "dims": [model.sample_dim, model.output_dim],
         **described_data(data),
-        "layers": list(layers),
-        "target": _described(target),
-        "method": _described(method),
-        "split_sign": reduction.split_sign,
-        "sum_over": list(reduction.sum_over),
-        "keep_lag": reduction.keep_lag,
         **arguments,
     }
     # As it comes back from a file.

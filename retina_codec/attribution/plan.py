@@ -75,7 +75,7 @@ def make_plan(
                 f"difference is {float((outputs - again).abs().max()):.3g}): contributions need "
                 "a network without dropout or noise in evaluation mode"
             )
-        _require_apart(network, probe, baseline, outputs)
+        require_apart(network, probe, baseline, outputs)
         straight = _straight(network, order, layers, probe, baseline)
         idle, reads_input = _needed(network, straight, probe, outputs)
     return Plan(
@@ -115,7 +115,7 @@ def _order(network: nn.Module, layers: Mapping[str, nn.Module], probe: Tensor) -
     return order
 
 
-def _require_apart(network: nn.Module, probe: Tensor, baseline: Tensor, outputs: Tensor) -> None:
+def require_apart(network: nn.Module, probe: Tensor, baseline: Tensor, outputs: Tensor) -> None:
     """Raise ValueError if outputs of a sample, or of a point of its path, change with the batch."""
     scale = float(outputs.abs().amax())
     points = [torch.lerp(baseline[:1], probe[:1], s) for s in (0.0, 0.2, 0.5, 1.0)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from retina_codec._common.provenance import provenance
 from retina_codec.attribution import methods, targets
+from retina_codec.attribution.block_run import BlockRun
 from retina_codec.attribution.budget import bytes_of_sample, passes
 from retina_codec.attribution.integration import RULES, Decomposition, integrate, sum_dtype
 from retina_codec.attribution.local import activations_and_gradients, at_input
@@ -51,11 +52,16 @@ class Options:
     extras: tuple[str, ...] = ()
 
 
-class Run:
+class Run(BlockRun):
     """A decomposition that was checked and planned, ready to be computed block by block.
 
     The network must be frozen (`retina_codec.models.model.frozen`) while a run is made and used.
     """
+
+    what = "contributions"
+    files = ("layers/.zgroup", "target/.zarray")
+    opened_by = "retina_codec.open_contributions"
+    smaller = "sum_over=('y', 'x'), fewer layers"
 
     def __init__(
         self,
@@ -211,11 +217,6 @@ class Run:
 
     # Computing
 
-    def blocks(self, size: int) -> list[slice]:
-        """Cut the samples into blocks of `size`, each computed without the others."""
-        n = len(self.samples)
-        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
     def batches(self, block: slice) -> Iterator[tuple[slice, dict[str, dict[str, np.ndarray]]]]:
         """Compute a block: for each batch its samples, and variables by group (``""`` the root)."""
         for batch in self.samples.batches(self.batch_size, block.start, block.stop):
@@ -346,11 +347,7 @@ class Run:
     def template(
         self, zeros: Callable[[tuple[int, ...], Any], Any] = np.zeros
     ) -> dict[str, xr.Dataset]:
-        """Give the groups (``""`` the root) of the result, all values still to be filled in.
-
-        ``zeros(shape, dtype)`` makes the arrays: by default in memory, which they take as they are
-        written to.
-        """
+        """Give the groups (``""`` the root) of the result, all values still to be filled in."""
         labels = self.target.labels
         sample, n = self.model.sample_dim, len(self.samples)
         dims: tuple[str, ...] = (sample,)

@@ -1,4 +1,4 @@
-"""The store that a run of contributions is streamed into: a template, then block by block.
+"""The store that a run is streamed into: a template, then block by block.
 
 While a run is going on, all of it is in the folder ``NAME.zarr.unfinished``: the Zarr store, what
 the run is (``run.json``), and a file for every block that is done. The finished store is renamed
@@ -24,9 +24,9 @@ import xarray as xr
 import zarr
 
 from retina_codec._common.files import tree_format, with_string_labels, written_beside
+from retina_codec.attribution.block_run import BlockRun
 from retina_codec.attribution.cutting import Cut, chunks_of
 from retina_codec.attribution.identity import differences
-from retina_codec.attribution.run import Run
 
 # Attribute of a store that says what it is of.
 RECORD = "run"
@@ -63,15 +63,23 @@ class Store:
         That was asked for.
     overwrite : bool
         Replace a store of another run.
+    kind : type of BlockRun
+        What is written.
     """
 
     def __init__(
-        self, path: Path, identity: dict[str, Any], batch_size: int | None, overwrite: bool
+        self,
+        path: Path,
+        identity: dict[str, Any],
+        batch_size: int | None,
+        overwrite: bool,
+        kind: type[BlockRun],
     ) -> None:
         self.path = path
         self._identity = identity
         self._batch_size = batch_size
         self._overwrite = overwrite
+        self._kind = kind
         self._room = unfinished(path)
         self._zarr = self._room / "store.zarr"
         self._done = self._room / "done"
@@ -82,18 +90,18 @@ class Store:
     def is_finished(self) -> bool:
         """Say whether the whole run is there; ValueError if something else is, not to be replaced.
 
-        Something that holds no contributions is never replaced.
+        Something that holds no such results is never replaced.
         """
         if not _is_there(self.path):
             return False
         try:
-            record = _record_of(self.path)
+            record = _record_of(self.path, self._kind.files)
         except (OSError, ValueError) as error:
             if not _is_there(self.path):
                 return False  # another process is replacing it
             raise ValueError(
-                f"store={str(self.path)!r} exists and holds no contributions; it is not replaced: "
-                "choose another path, or move it away"
+                f"store={str(self.path)!r} exists and holds no {self._kind.what}; it is not "
+                "replaced: choose another path, or move it away"
             ) from error
         what = "it was not written with store=, and does not say what it is of"
         if record is not None:
@@ -101,7 +109,7 @@ class Store:
         if what and not self._overwrite:
             raise ValueError(
                 f"store={str(self.path)!r} holds another run: {what}. Choose another path, or "
-                "overwrite=True to replace it; retina_codec.open_contributions opens it as it is"
+                f"overwrite=True to replace it; {self._kind.opened_by} opens it as it is"
             )
         return not what
 
@@ -195,8 +203,8 @@ class Store:
             raise OSError(
                 errno.ENOSPC,
                 f"store={str(self.path)!r}: the result takes up to {needed / 1e9:.3g} GB, and "
-                f"{free / 1e9:.3g} GB are free there: use another disk, sum_over=('y', 'x'), "
-                "fewer layers, or a shorter stretch of data",
+                f"{free / 1e9:.3g} GB are free there: use another disk, {self._kind.smaller}, or "
+                "a shorter stretch of data",
             )
 
     def write(
@@ -283,26 +291,23 @@ def _is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _record_of(path: Path) -> dict[str, Any] | None:
-    """Read what a finished store is of, if it says so; an error if it holds no contributions."""
-    for part in ("layers/.zgroup", "target/.zarray"):
+def _record_of(path: Path, files: tuple[str, ...]) -> dict[str, Any] | None:
+    """Read what a finished store is of, if it says so; an error if it lacks one of these files."""
+    for part in files:
         (path / part).read_text()
     attrs = json.loads((path / ".zattrs").read_text())
     record: dict[str, Any] | None = json.loads(attrs[RECORD]) if RECORD in attrs else None
     return record
 
 
-def lazy_template(run: Run) -> dict[str, xr.Dataset]:
+def lazy_template(run: BlockRun) -> dict[str, xr.Dataset]:
     """Give the groups of a run as they are to be stored: all coordinates, arrays without memory."""
     groups = run.template(lambda shape, dtype: da.zeros(shape, dtype=dtype, chunks=-1))
     shared = groups[""].coords
     # Variables, because a coordinate brings those along its dim with it.
     indexed = {name: shared[str(name)].variable for name in shared.indexes}
-    whole = {
-        "": groups.pop(""),
-        "layers": xr.Dataset(),
-        **groups,
-    }
+    between = {path.split("/")[0]: xr.Dataset() for path in groups if "/" in path}
+    whole = {"": groups.pop(""), **between, **groups}
     return {path: _with_plain_coords(group.assign_coords(indexed)) for path, group in whole.items()}
 
 

@@ -1,4 +1,4 @@
-"""Contributions streamed into a store, by one process or several, and gone on with when killed."""
+"""Results streamed into a store, by one process or several, and gone on with when killed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import xarray as xr
 
 from retina_codec._common.checks import require_count
 from retina_codec._common.progress import progress_counter
+from retina_codec.attribution.block_run import BlockRun
 from retina_codec.attribution.cutting import Cut
-from retina_codec.attribution.run import Run
 from retina_codec.attribution.store import Store, lazy_template
 
 
@@ -47,7 +47,7 @@ def process_of(given: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def stream(
-    store: Store, make_run: Callable[[], Run], process: tuple[int, int], progress: bool
+    store: Store, make_run: Callable[[], BlockRun], process: tuple[int, int], progress: bool
 ) -> None:
     """Compute what is missing of a store; return when all of it is there.
 
@@ -80,7 +80,7 @@ def stream(
         store.require_space(groups, 1 - store.n_done() / len(blocks))
     own = [i for i in range(rank, len(blocks), n_processes) if not store.is_done(i)]
     n_batches = sum(-(-(blocks[i].stop - blocks[i].start) // cut.batch_size) for i in own)
-    with progress_counter(n_batches, "contributions", shown=progress) as bar:
+    with progress_counter(n_batches, run.what, shown=progress) as bar:
 
         def step() -> None:
             bar.update()
@@ -108,7 +108,7 @@ def stream(
 
 
 def _block(
-    run: Run, groups: Mapping[str, xr.Dataset], block: slice, step: Callable[[], None]
+    run: BlockRun, groups: Mapping[str, xr.Dataset], block: slice, step: Callable[[], None]
 ) -> dict[str, xr.Dataset]:
     """Compute a block of samples; call `step` after each batch."""
     held: dict[str, dict[str, np.ndarray]] = {}

@@ -6,3 +6,7 @@ classical phenomena, each a stimulus and an index with its source; the movie tha
 channel or a mode most. Stimuli are made in `retina_codec.stimuli`; what silencing does to any of
 it belongs in `retina_codec.interventions`.
 """
+
+from retina_codec.physiology.instantaneous import instantaneous_receptive_field
+
+__all__ = ["instantaneous_receptive_field"]
