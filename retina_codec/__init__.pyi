@@ -19,6 +19,7 @@ from ._common.files import open_tree, save_tree
 from ._common.time import time_coordinate
 from .attribution import contributions, methods, open_contributions, targets
 from .interneurons import compare_interneurons
+from .interventions import ablate, ablation_curve, preserve
 from .models import Model, evaluate, load_model, train
 from .modes import (
     Modes,
@@ -49,6 +50,8 @@ __version__: str
 __all__ = [
     "Model",
     "Modes",
+    "ablate",
+    "ablation_curve",
     "analysis",
     "attribution",
     "benchmark_recovery",
@@ -76,6 +79,7 @@ __all__ = [
     "open_tree",
     "physiology",
     "plot",
+    "preserve",
     "recording_from_neo",
     "recordings",
     "reliability",

@@ -3,3 +3,8 @@
 Here belongs whatever makes a new model out of one by acting on its hidden layers, and the curves
 of what that does to outputs, to phenomena of `retina_codec.physiology` and to categories.
 """
+
+from retina_codec.interventions.ablation import ablate, preserve
+from retina_codec.interventions.curves import ablation_curve
+
+__all__ = ["ablate", "ablation_curve", "preserve"]

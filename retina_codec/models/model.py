@@ -258,10 +258,10 @@ class Model:
         result = np.empty((len(samples), len(self.outputs)), dtype=np.float32)
         n_batches = -(-len(samples) // batch_size)
         with frozen(self.network), torch.no_grad():
-            for batch in progress_bar(
-                samples.batches(batch_size), "predict", total=n_batches, shown=progress
+            for index, outputs in progress_bar(
+                self._passes(samples, batch_size), "predict", total=n_batches, shown=progress
             ):
-                result[batch.index] = self.network(batch.inputs).float().cpu().numpy()
+                result[index] = outputs.float().cpu().numpy()
         return xr.DataArray(
             result,
             dims=(self.sample_dim, self.output_dim),
@@ -274,6 +274,11 @@ class Model:
                 **provenance(model=type(self).__name__),
             },
         )
+
+    def _passes(self, samples: Samples, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
+        """Run the frozen network on all samples: which they are, and outputs, batch by batch."""
+        for batch in samples.batches(batch_size):
+            yield batch.index, self.network(batch.inputs)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``config.yaml`` and ``weights.safetensors`` into `folder`, whole or not at all."""

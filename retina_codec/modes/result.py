@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,71 @@ class Modes:
         ValueError
             If `loadings` has other modes than the dictionary, no other dim, or NaN.
         """
+        matrix, samples = self._rows_of(loadings)
+        decoded = self._autoencoder.decode(matrix)
+        return self._layout.contributions(self._scaling.inverse(decoded), samples)
+
+    def share(
+        self, mode: int | Sequence[int], loadings: xr.DataArray | None = None
+    ) -> xr.DataArray | dict[str, xr.DataArray]:
+        """How much of each reconstructed contribution is owed to some of the modes.
+
+        Modes add in transformed units, ``z_j = sum_m l_m d_mj + offset_j``; a column's share is
+        ``sum over the modes asked for of l_m d_mj / z_j``, clipped to [0, 1], and 0 where nothing
+        is reconstructed. Unclipped, the shares of all modes and the offset add up to 1.
+
+        Parameters
+        ----------
+        mode : int or sequence of int
+            Labels of the modes asked for, together.
+        loadings : DataArray, optional
+            (*sample dims, mode) with all modes; those of the fit by default.
+
+        Returns
+        -------
+        DataArray, or dict of DataArray
+            Labelled like the contribution that the modes were fitted to, from 0 to 1; a dict by
+            layer if several were given.
+
+        Raises
+        ------
+        ValueError
+            If there is no such mode, or `loadings` does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xarray as xr
+        >>> from retina_codec.modes import fit_modes
+        >>> contribution = xr.DataArray(
+        ...     np.random.default_rng(0).normal(size=(300, 5)), dims=("time", "channel")
+        ... )
+        >>> modes = fit_modes(contribution, features="channel", n_modes=3, progress=False)
+        >>> share = modes.share([0, 1, 2])
+        >>> sorted(set(share.values.round(4).ravel().tolist()))
+        [1.0]
+        """
+        matrix, samples = self._rows_of(loadings)
+        numbers = self.dictionary["mode"].values
+        asked = np.atleast_1d(mode)
+        for label in asked.tolist():
+            require_choice(label, numbers.tolist(), "mode")
+        chosen = np.isin(numbers, asked)
+        whole = self._autoencoder.decode(matrix)
+        part = matrix[:, chosen] @ self._autoencoder.dictionary[chosen]
+        share = np.divide(part, whole, out=np.zeros_like(whole), where=whole != 0).clip(0, 1)
+        share[:, self._scaling.still] = 0
+        labelled = self._layout.contributions(share, samples)
+        about = {"units": "1", "long_name": "share of the reconstructed contribution"}
+        if isinstance(labelled, dict):
+            return {
+                name: array.rename("share").drop_attrs(deep=False).assign_attrs(about)
+                for name, array in labelled.items()
+            }
+        return labelled.rename("share").drop_attrs(deep=False).assign_attrs(about)
+
+    def _rows_of(self, loadings: xr.DataArray | None) -> tuple[np.ndarray, Samples]:
+        """Check loadings with all modes, and lay them out as rows (sample, mode)."""
         if loadings is None:
             loadings = self.loadings
         loadings = require_array(loadings, "loadings")
@@ -187,8 +253,7 @@ class Modes:
             loadings.shape[:-1],
             {key: c.variable for key, c in loadings.coords.items() if "mode" not in c.dims},
         )
-        matrix = self._autoencoder.decode(loadings.values.reshape(-1, modes.size))
-        return self._layout.contributions(self._scaling.inverse(matrix), samples)
+        return loadings.values.reshape(-1, modes.size), samples
 
     def score(self, contribution: Contribution | None = None) -> xr.Dataset:
         """Score how well the modes reconstruct contributions.

@@ -1,0 +1,233 @@
+"""Modes silenced in the network: the share of each unit that is theirs, sample by sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from retina_codec._common.checks import require_choice
+from retina_codec.attribution.budget import MEMORY_BUDGET
+from retina_codec.attribution.capture import undisturbed
+from retina_codec.attribution.identity import described_data
+from retina_codec.attribution.methods import Method
+from retina_codec.attribution.reduction import SIGNS, UNIT_DIMS, Reduction
+from retina_codec.attribution.run import Options, Run
+from retina_codec.attribution.targets import Target
+from retina_codec.interventions.rest import ROWS, Rest, first_of
+from retina_codec.interventions.silencing import Silencing, nothing, scaled
+from retina_codec.models.model import Batch, Model, Samples, UnitLayout
+from retina_codec.modes import Modes
+
+
+@dataclass(frozen=True, eq=False)
+class ModeChoice:
+    """Modes to be silenced, and how the contributions are computed that tell their loadings."""
+
+    modes: Modes
+    chosen: tuple[int, ...]
+    layers: tuple[str, ...]
+    method: Method
+    target: Target
+    others: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        modes: Modes,
+        chosen: int | Sequence[int] | None,
+        layers: Sequence[str],
+        method: Method,
+        target: Target,
+        *,
+        others: bool,
+    ) -> ModeChoice:
+        """Check what a user gave.
+
+        Raises
+        ------
+        ValueError
+            If there is no such mode, or the modes are of other layers.
+        """
+        if chosen is None:
+            raise ValueError("modes without mode: say which, by their labels, as mode=[0, 3]")
+        labels = tuple(int(label) for label in np.atleast_1d(chosen))
+        for label in labels:
+            require_choice(label, modes.dictionary["mode"].values.tolist(), "mode")
+        fitted = _layers_of(modes)
+        if len(fitted) not in (0, len(layers)) or any(
+            of not in (None, name) for of, name in zip(fitted, layers, strict=False)
+        ):
+            raise ValueError(
+                f"modes were fitted to contributions of {', '.join(map(str, fitted))}, but "
+                f"layer is {', '.join(layers)}: name the layers of the modes, in their order"
+            )
+        return cls(modes, labels, tuple(layers), method, target, others)
+
+    def __str__(self) -> str:
+        digest = described_data(self.modes.dictionary)["data values"].split()[-1]
+        listed = ", ".join(map(str, self.chosen))
+        return (
+            f"{', '.join(self.layers)}: {'all but ' * self.others}mode"
+            f"{'s' * (len(self.chosen) > 1)} {listed} of {self.modes.dictionary.sizes['mode']} "
+            f"({digest})"
+        )
+
+    @property
+    def dims(self) -> set[str]:
+        """Dims of contributions that the modes know, as columns or as samples."""
+        features = json.loads(self.modes.attrs["parameters"])["features"]
+        return {*features, *map(str, self.modes.loadings.dims)} - {"mode"}
+
+    def shares(self, contributions: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+        """Which share of each unit is the modes', from contributions of single units.
+
+        A unit belongs to the column of its channel and, where signs are columns, to that of the
+        sign that its contribution has in the sample.
+        """
+        columns = {name: _columns(c, self.dims) for name, c in contributions.items()}
+        single = "column" not in self.modes.dictionary.dims
+        given = next(iter(columns.values())) if single else columns
+        share = self.modes.share(self.chosen, self.modes.transform(given))
+        shares = share if isinstance(share, dict) else {self.layers[0]: share}
+        found = {}
+        for name, c in contributions.items():
+            of_unit = shares[name]
+            if "sign" in of_unit.dims:
+                positive, negative = (of_unit.sel(sign=s, drop=True) for s in SIGNS)
+                of_unit = xr.where(c > 0, positive, xr.where(c < 0, negative, 0.0))
+            of_unit = of_unit.broadcast_like(c).transpose(*c.dims)
+            found[name] = 1 - of_unit if self.others else of_unit
+        return found
+
+
+def _layers_of(modes: Modes) -> list[str | None]:
+    """Layers that modes were fitted to, as far as their attrs tell."""
+    about = json.loads(modes.attrs["parameters"]).get("contribution", {})
+    prefix = "contribution of "
+    names: list[str | None] = []
+    for key, attrs in about.items():
+        said = str(attrs.get("long_name", ""))
+        if said.startswith("activation of "):
+            raise ValueError(
+                f"modes were fitted to the {said}; silencing needs each unit's share of a "
+                "contribution: fit modes to contributions, or silence the mode's channels"
+            )
+        name = said.removeprefix(prefix) if said.startswith(prefix) else None
+        names.append(name if name or len(about) == 1 else key)
+    return names
+
+
+def _columns(contribution: xr.DataArray, known: set[str]) -> xr.DataArray:
+    """Contributions of single units as the modes know them: signs first, then sums."""
+    over = [dim for dim in contribution.dims if dim in UNIT_DIMS and dim not in known]
+    if "sign" not in known:
+        return contribution.sum(over)
+    parts = [contribution.clip(min=0).sum(over), contribution.clip(max=0).sum(over)]
+    return xr.concat(parts, xr.DataArray(list(SIGNS), dims="sign", name="sign"))
+
+
+def passes_without_modes(
+    model: Model, silencing: Silencing, choice: ModeChoice, samples: Samples
+) -> Iterator[tuple[slice, Tensor]]:
+    """Give the outputs of a model whose modes are silenced, batch by batch.
+
+    `model` has the hooks of `silencing` on it, whose source is the model as it was before. For
+    each batch contributions are computed to each unit, and from them the shares; the rest of the
+    network runs once, or once for each output where contributions are to each.
+    """
+    source = silencing.source
+    modules = {name: source.layer(name) for name in choice.layers}
+    with undisturbed(source):
+        run = Run(
+            source,
+            samples,
+            modules,
+            choice.target,
+            choice.method,
+            Reduction(),
+            {},
+            Options(MEMORY_BUDGET),
+        )
+        probe = next(iter(samples.batches(min(2, len(samples))))).inputs
+        first = first_of(source.network, modules, probe)
+        with silencing.sharing(nothing(choice.layers, probe)):
+            rest = Rest(model.network, model.layer(first), probe)
+        template = run.template(_without_memory)
+    # Its labels are those of the outputs only where there is one target for each output.
+    labels = run.target.labels
+    each = labels is not None
+    if labels is not None and not np.array_equal(labels, model.outputs):
+        raise ValueError(
+            f"target gives {len(labels)} targets, the model {len(model.outputs)} outputs; "
+            "expected each output in turn, rc.targets.Output(), or one target for all"
+        )
+    for batch in samples.batches(run.batch_size):
+        with undisturbed(source):
+            ((_, variables),) = run.batches(batch.index)
+        found = {}
+        for name in choice.layers:
+            like = template[f"layers/{name}"]["contribution"]
+            labelled = like.isel({source.sample_dim: batch.index})
+            found[name] = labelled.copy(data=variables[f"layers/{name}"]["contribution"])
+        with xr.set_options(arithmetic_join="exact"):
+            shares = choice.shares(found)
+        still = silencing.still(batch.inputs)
+        by_layer = {
+            name: _units(share, still[name].layout, still[name].values, each)
+            for name, share in shares.items()
+        }
+        yield batch.index, _outputs(silencing, rest, first, batch, by_layer)
+
+
+def _without_memory(shape: tuple[int, ...], dtype: object) -> np.ndarray:
+    return np.broadcast_to(np.zeros((), np.float32), shape)
+
+
+def _units(share: xr.DataArray, layout: UnitLayout, like: Tensor, each: bool) -> Tensor:
+    """Shares (target, sample, ...) as the layer lays out its units; class tokens have none."""
+    values = torch.from_numpy(np.ascontiguousarray(share.values, dtype=np.float32)).to(like)
+    values = values.movedim(1, 0) if each else values[None]
+    dims = [str(dim) for dim in share.dims[2 if each else 1 :]]
+    if layout.grid is not None:
+        axis = 2 + dims.index("y")
+        values = values.flatten(axis, axis + 1)
+        dims[axis - 2 : axis] = ["token"]
+        pad = list(values.shape)
+        pad[axis] = layout.class_tokens
+        values = torch.cat([values.new_zeros(pad), values], dim=axis)
+    # Summed over the lags, which share one number then.
+    for dim in layout.dims:
+        if dim not in dims:
+            values, dims = values[..., None], [*dims, dim]
+    values = values.permute(0, 1, *(2 + dims.index(dim) for dim in layout.dims))
+    return values.expand(*values.shape[:2], *like.shape[1:])
+
+
+def _outputs(
+    silencing: Silencing, rest: Rest, first: str, batch: Batch, shares: Mapping[str, Tensor]
+) -> Tensor:
+    """Give outputs (sample, output); with shares for each output, each from its own pass."""
+    still = silencing.still(batch.inputs)[first]
+    with torch.no_grad(), silencing.sharing(nothing(shares, batch.inputs)):
+        front = rest.front(batch.inputs)
+    n_targets, n = shares[first].shape[:2]
+    together = max(1, ROWS // n)
+    parts = []
+    for start in range(0, n_targets, together):
+        some = {name: s[start : start + together].flatten(0, 1) for name, s in shares.items()}
+        k = len(some[first]) // n
+        here = front.activation.repeat(k, *[1] * (front.activation.ndim - 1))
+        values = scaled(here, still.values, some[first], silencing.strength)
+        with silencing.sharing(some):
+            outputs = front.outputs(values).unflatten(0, (k, n))
+        if n_targets == 1:
+            return outputs[0]
+        own = torch.arange(start, start + k)
+        parts.append(outputs[torch.arange(k), :, own])
+    return torch.cat(parts).T
