@@ -279,7 +279,8 @@ def _labels(
             )
         return labels.values.astype(str)
     index = labels.get_index(dim)
-    places = index.get_indexer(samples.coords[dim].to_index()) if index.is_unique else np.array([-1])
+    own = samples.coords[dim].to_index()
+    places = index.get_indexer(own) if index.is_unique else np.array([-1])
     if (places < 0).any():
         raise ValueError(
             f"labels lacks some of the data's {dim} (or has one twice); give one label for each"
