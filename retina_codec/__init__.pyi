@@ -30,7 +30,7 @@ from .modes import (
     load_modes,
     match_modes,
 )
-from .physiology import instantaneous_receptive_field
+from .physiology import instantaneous_receptive_field, phenomena
 from .recordings import (
     check_alignment,
     open_recording,
@@ -77,6 +77,7 @@ __all__ = [
     "open_contributions",
     "open_recording",
     "open_tree",
+    "phenomena",
     "physiology",
     "plot",
     "preserve",

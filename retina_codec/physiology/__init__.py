@@ -7,6 +7,46 @@ channel or a mode most. Stimuli are made in `retina_codec.stimuli`; what silenci
 it belongs in `retina_codec.interventions`.
 """
 
+from retina_codec.physiology.agreement import compare_phenomena
+from retina_codec.physiology.battery import PHENOMENA, phenomena
+from retina_codec.physiology.cell_types import TypeRule, classify_cells
+from retina_codec.physiology.contrast_adaptation import ContrastGain, SlowAdaptation
+from retina_codec.physiology.direction_selectivity import DirectionSelectivity
+from retina_codec.physiology.flashed_bars import flashed_bars, receptive_field_centres
+from retina_codec.physiology.frequency_doubling import FrequencyDoubling
 from retina_codec.physiology.instantaneous import instantaneous_receptive_field
+from retina_codec.physiology.latency_coding import LatencyCoding
+from retina_codec.physiology.motion_anticipation import MotionAnticipation
+from retina_codec.physiology.motion_reversal import MotionReversal
+from retina_codec.physiology.object_motion import ObjectMotion
+from retina_codec.physiology.omitted_stimulus import OmittedStimulus
+from retina_codec.physiology.paired_flash import PairedFlash
+from retina_codec.physiology.phenomenon import Phenomenon
+from retina_codec.physiology.polarity_reversal import PolarityReversal
+from retina_codec.physiology.speed_tuning import SpeedTuning
+from retina_codec.physiology.step_response import StepResponse
 
-__all__ = ["instantaneous_receptive_field"]
+__all__ = [
+    "PHENOMENA",
+    "ContrastGain",
+    "DirectionSelectivity",
+    "FrequencyDoubling",
+    "LatencyCoding",
+    "MotionAnticipation",
+    "MotionReversal",
+    "ObjectMotion",
+    "OmittedStimulus",
+    "PairedFlash",
+    "Phenomenon",
+    "PolarityReversal",
+    "SlowAdaptation",
+    "SpeedTuning",
+    "StepResponse",
+    "TypeRule",
+    "classify_cells",
+    "compare_phenomena",
+    "flashed_bars",
+    "instantaneous_receptive_field",
+    "phenomena",
+    "receptive_field_centres",
+]

@@ -47,7 +47,8 @@ def on_off_index(
     recording_or_node : xarray.DataTree or xarray.Dataset
         A recording with ``/spikes`` and ``/epochs``: spikes in ``[start, start + duration)`` of the
         epochs with these labels are counted. Or one node with spike_count([repeat,] time, cell)
-        and the coordinate epoch(time): counts in the frames with these labels.
+        and the coordinate epoch(time): counts in the frames with these labels (of a model: its
+        rates times the bin width).
     on, off : str
         Labels of the epochs that are compared.
 
@@ -148,7 +149,8 @@ def direction_tuning(
         A recording with ``/spikes`` and ``/epochs`` that have the column direction(epoch): spikes
         in ``[start + skip, start + duration)`` are counted. Or one node with
         spike_count([repeat,] time, cell) and the coordinates epoch(time) and direction(time):
-        contiguous frames of one direction are a presentation.
+        contiguous frames of one direction are a presentation. Counts of a model are its rates
+        times the bin width.
     label : str
         Label of the epochs to take.
     skip : float or quantity
@@ -468,13 +470,19 @@ def _labelled_counts(data: xr.Dataset, label: str, argument: str) -> tuple[np.nd
     require_finite(data["spike_count"], "node['spike_count']")
     counts = data["spike_count"].isel(time=np.flatnonzero(shown))
     if "repeat" in counts.dims:
-        summed = counts.sum("time").values.astype(np.int64)
+        summed = _summed(counts.sum("time").values)
         return summed, np.full(len(summed), shown.sum() * width)
     numbers = _presentations(data, lambda run: np.diff(shown[run], prepend=shown[run.start]))[shown]
     _, which, frames = np.unique(numbers, return_inverse=True, return_counts=True)
-    summed = np.zeros((len(frames), counts.sizes["cell"]), dtype=np.int64)
-    np.add.at(summed, which, counts.values)
+    values = _summed(counts.values)
+    summed = np.zeros((len(frames), counts.sizes["cell"]), dtype=values.dtype)
+    np.add.at(summed, which, values)
     return summed, frames * width
+
+
+def _summed(counts: np.ndarray) -> np.ndarray:
+    """Give counts as whole numbers; expected counts, of a model's rates, as they are."""
+    return counts.astype(np.float64 if counts.dtype.kind == "f" else np.int64)
 
 
 def _chosen(starts: np.ndarray, between: Sequence[float] | None) -> np.ndarray:
@@ -530,7 +538,7 @@ def _moving_counts(
     counts = data["spike_count"]
     require_finite(counts, "node['spike_count']")
     repeated = counts if "repeat" in counts.dims else counts.expand_dims("repeat")
-    summed = [repeated.isel(time=of).sum("time").values.astype(np.int64) for of in frames]
+    summed = [_summed(repeated.isel(time=of).sum("time").values) for of in frames]
     n_repeats = repeated.sizes["repeat"]
     return (
         np.stack(summed, axis=1).reshape(-1, counts.sizes["cell"]),

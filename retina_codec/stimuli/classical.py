@@ -213,9 +213,25 @@ def bar_frames(
 
     The bar is across `direction`; a pixel it covers in part has a part of its contrast.
     """
+    centres = shift * np.arange(n_frames) - bar_crossing(shape, direction, width) / 2
+    return bars_at(shape, centres, direction=direction, width=width, contrast=contrast)
+
+
+def bars_at(
+    shape: tuple[int, int],
+    centres: np.ndarray,
+    *,
+    direction: float,
+    width: float,
+    contrast: float,
+) -> np.ndarray:
+    """Frames (time, y, x) of a bar whose middle is at `centres` (time,) along `direction`.
+
+    Places and `width` are in pixels, places from the middle of the field; a pixel that the bar
+    covers in part has a part of its contrast.
+    """
     along = position_along(shape, direction)
-    centre = shift * np.arange(n_frames) - bar_crossing(shape, direction, width) / 2
-    cover = (width + 1) / 2 - np.abs(along - centre[:, None, None])
+    cover = (width + 1) / 2 - np.abs(along - np.asarray(centres)[:, None, None])
     return contrast * np.clip(cover, 0, min(1.0, width))
 
 
