@@ -6,5 +6,14 @@ of what that does to outputs, to phenomena of `retina_codec.physiology` and to c
 
 from retina_codec.interventions.ablation import ablate, preserve
 from retina_codec.interventions.curves import ablation_curve
+from retina_codec.interventions.effects import index_effects, silencing_effects
+from retina_codec.interventions.without import responses_without
 
-__all__ = ["ablate", "ablation_curve", "preserve"]
+__all__ = [
+    "ablate",
+    "ablation_curve",
+    "index_effects",
+    "preserve",
+    "responses_without",
+    "silencing_effects",
+]

@@ -90,6 +90,10 @@ class ModeChoice:
         A unit belongs to the column of its channel and, where signs are columns, to that of the
         sign that its contribution has in the sample.
         """
+        with xr.set_options(arithmetic_join="exact"):
+            return self._shares(contributions)
+
+    def _shares(self, contributions: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
         columns = {name: _columns(c, self.dims) for name, c in contributions.items()}
         single = "column" not in self.modes.dictionary.dims
         given = next(iter(columns.values())) if single else columns
@@ -132,6 +136,112 @@ def _columns(contribution: xr.DataArray, known: set[str]) -> xr.DataArray:
     return xr.concat(parts, xr.DataArray(list(SIGNS), dims="sign", name="sign"))
 
 
+class Passes:
+    """Batches of a model's data with the contributions of every unit, to be run without some.
+
+    Parameters
+    ----------
+    model : Model
+        With the hooks of `silencing` on it.
+    silencing : Silencing
+        By sample; its source is the model as it was before.
+    layers : sequence of str
+        Those that are acted on.
+    method, target
+        How contributions are computed.
+    samples : Samples
+        Of the model.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        silencing: Silencing,
+        layers: Sequence[str],
+        method: Method,
+        target: Target,
+        samples: Samples,
+    ) -> None:
+        source = silencing.source
+        self.silencing = silencing
+        self.layers = tuple(layers)
+        self._samples = samples
+        modules = {name: source.layer(name) for name in layers}
+        options = Options(MEMORY_BUDGET)
+        with undisturbed(source):
+            self._run = Run(source, samples, modules, target, method, Reduction(), {}, options)
+            probe = next(iter(samples.batches(min(2, len(samples))))).inputs
+            self.first = first_of(source.network, modules, probe)
+            with silencing.sharing(nothing(layers, probe)):
+                self.rest = Rest(model.network, model.layer(self.first), probe)
+            self._template = self._run.template(_without_memory)
+        labels = self._run.target.labels
+        # Whether there is a target for each output, whose outputs are then computed apart.
+        self.each = labels is not None
+        if labels is not None and not np.array_equal(labels, model.outputs):
+            raise ValueError(
+                f"target gives {len(labels)} targets, the model {len(model.outputs)} outputs; "
+                "expected each output in turn, rc.targets.Output(), or one target for all"
+            )
+
+    def __len__(self) -> int:
+        return -(-len(self._samples) // self._run.batch_size)
+
+    def __iter__(self) -> Iterator[Pass]:
+        source = self.silencing.source
+        for batch in self._samples.batches(self._run.batch_size):
+            with undisturbed(source):
+                ((_, variables),) = self._run.batches(batch.index)
+            found = {}
+            for name in self.layers:
+                like = self._template[f"layers/{name}"]["contribution"]
+                labelled = like.isel({source.sample_dim: batch.index})
+                found[name] = labelled.copy(data=variables[f"layers/{name}"]["contribution"])
+            yield Pass(self, batch, found)
+
+
+class Pass:
+    """One batch: contributions of single units by layer, and outputs without a share of them."""
+
+    def __init__(
+        self, passes: Passes, batch: Batch, contributions: dict[str, xr.DataArray]
+    ) -> None:
+        self._passes = passes
+        self._batch = batch
+        self.index = batch.index
+        self.contributions = contributions
+        with torch.no_grad(), passes.silencing.sharing(nothing(passes.layers, batch.inputs)):
+            self._front = passes.rest.front(batch.inputs)
+
+    def outputs(self, shares: Mapping[str, xr.DataArray]) -> Tensor:
+        """Give outputs (sample, output) without these shares, labelled as contributions are.
+
+        With shares for each output, each output is from a pass of its own.
+        """
+        passes, front = self._passes, self._front
+        silencing = passes.silencing
+        still = silencing.still(self._batch.inputs)
+        laid_out = {
+            name: _units(share, still[name].layout, still[name].values, passes.each)
+            for name, share in shares.items()
+        }
+        n_targets, n = laid_out[passes.first].shape[:2]
+        together = max(1, ROWS // n)
+        parts = []
+        for start in range(0, n_targets, together):
+            some = {k: s[start : start + together].flatten(0, 1) for k, s in laid_out.items()}
+            k = len(some[passes.first]) // n
+            here = front.activation.repeat(k, *[1] * (front.activation.ndim - 1))
+            rest = still[passes.first].values
+            values = scaled(here, rest, some[passes.first], silencing.strength)
+            with silencing.sharing(some):
+                outputs = front.outputs(values).unflatten(0, (k, n))
+            if not passes.each:
+                return outputs[0]
+            parts.append(outputs[torch.arange(k), :, torch.arange(start, start + k)])
+        return torch.cat(parts).T
+
+
 def passes_without_modes(
     model: Model, silencing: Silencing, choice: ModeChoice, samples: Samples
 ) -> Iterator[tuple[slice, Tensor]]:
@@ -141,48 +251,9 @@ def passes_without_modes(
     each batch contributions are computed to each unit, and from them the shares; the rest of the
     network runs once, or once for each output where contributions are to each.
     """
-    source = silencing.source
-    modules = {name: source.layer(name) for name in choice.layers}
-    with undisturbed(source):
-        run = Run(
-            source,
-            samples,
-            modules,
-            choice.target,
-            choice.method,
-            Reduction(),
-            {},
-            Options(MEMORY_BUDGET),
-        )
-        probe = next(iter(samples.batches(min(2, len(samples))))).inputs
-        first = first_of(source.network, modules, probe)
-        with silencing.sharing(nothing(choice.layers, probe)):
-            rest = Rest(model.network, model.layer(first), probe)
-        template = run.template(_without_memory)
-    # Its labels are those of the outputs only where there is one target for each output.
-    labels = run.target.labels
-    each = labels is not None
-    if labels is not None and not np.array_equal(labels, model.outputs):
-        raise ValueError(
-            f"target gives {len(labels)} targets, the model {len(model.outputs)} outputs; "
-            "expected each output in turn, rc.targets.Output(), or one target for all"
-        )
-    for batch in samples.batches(run.batch_size):
-        with undisturbed(source):
-            ((_, variables),) = run.batches(batch.index)
-        found = {}
-        for name in choice.layers:
-            like = template[f"layers/{name}"]["contribution"]
-            labelled = like.isel({source.sample_dim: batch.index})
-            found[name] = labelled.copy(data=variables[f"layers/{name}"]["contribution"])
-        with xr.set_options(arithmetic_join="exact"):
-            shares = choice.shares(found)
-        still = silencing.still(batch.inputs)
-        by_layer = {
-            name: _units(share, still[name].layout, still[name].values, each)
-            for name, share in shares.items()
-        }
-        yield batch.index, _outputs(silencing, rest, first, batch, by_layer)
+    passes = Passes(model, silencing, choice.layers, choice.method, choice.target, samples)
+    for one in passes:
+        yield one.index, one.outputs(choice.shares(one.contributions))
 
 
 def _without_memory(shape: tuple[int, ...], dtype: object) -> np.ndarray:
@@ -207,27 +278,3 @@ def _units(share: xr.DataArray, layout: UnitLayout, like: Tensor, each: bool) ->
             values, dims = values[..., None], [*dims, dim]
     values = values.permute(0, 1, *(2 + dims.index(dim) for dim in layout.dims))
     return values.expand(*values.shape[:2], *like.shape[1:])
-
-
-def _outputs(
-    silencing: Silencing, rest: Rest, first: str, batch: Batch, shares: Mapping[str, Tensor]
-) -> Tensor:
-    """Give outputs (sample, output); with shares for each output, each from its own pass."""
-    still = silencing.still(batch.inputs)[first]
-    with torch.no_grad(), silencing.sharing(nothing(shares, batch.inputs)):
-        front = rest.front(batch.inputs)
-    n_targets, n = shares[first].shape[:2]
-    together = max(1, ROWS // n)
-    parts = []
-    for start in range(0, n_targets, together):
-        some = {name: s[start : start + together].flatten(0, 1) for name, s in shares.items()}
-        k = len(some[first]) // n
-        here = front.activation.repeat(k, *[1] * (front.activation.ndim - 1))
-        values = scaled(here, still.values, some[first], silencing.strength)
-        with silencing.sharing(some):
-            outputs = front.outputs(values).unflatten(0, (k, n))
-        if n_targets == 1:
-            return outputs[0]
-        own = torch.arange(start, start + k)
-        parts.append(outputs[torch.arange(k), :, own])
-    return torch.cat(parts).T

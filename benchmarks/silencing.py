@@ -1,0 +1,180 @@
+"""Light modes and motion modes silenced: what is lost of light and of motion responses.
+
+    python benchmarks/silencing.py run NETWORKS FOLDER [--kinds trained untrained] [--seeds 0 1 2]
+    python benchmarks/silencing.py tables FOLDER
+
+NETWORKS holds what `benchmarks/recovery.py train` made of the default circuit in 20 minutes
+(folders `trained_0`, `untrained_0`, ...). For each network: modes are fitted to contributions
+during one probe movie, called light or motion on a second one, and silenced during a third one,
+all together and beside random units of equal contribution; the same for the channels that weigh
+most in the light and in the motion modes. What is in FOLDER is not done twice. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+import retina_codec as rc
+
+LAYERS = ("relu1", "relu2")
+METHOD = rc.methods.IntegratedGradients(steps=4)
+N_MODES, K = 24, 2
+N_CHANNELS = {"relu1": 2, "relu2": 4}  # a quarter of the layer
+N_CONTROLS = 8
+RESPONSES = {"light": ["on_step", "off_step"], "motion": ["grating", "bar"]}
+PROBE = {"n_cycles": 1, "epoch_duration": 0.6, "transition": 0.2}
+
+
+def probe(model: rc.models.RetinaModel, seed: int) -> xr.DataArray:
+    return rc.stimuli.probe_movie(seed=seed, shape=model.input_shape, **PROBE)
+
+
+def contributions(model: rc.models.RetinaModel, movie: xr.DataArray) -> xr.DataTree:
+    return rc.contributions(
+        model,
+        movie,
+        layers=LAYERS,
+        method=METHOD,
+        split_sign=True,
+        sum_over=("y", "x"),
+        progress=False,
+    )
+
+
+def weights(modes: rc.Modes, chosen: list[int]) -> xr.DataArray:
+    """How much each channel weighs in some modes: their atoms, by share of the energy."""
+    atoms = abs(modes.dictionary).sum("sign")
+    share = modes.loadings["energy_share"]
+    return (atoms * share).sel(mode=chosen).sum("mode") / share.sel(mode=chosen).sum()
+
+
+def told_apart(modes: rc.Modes, movie: xr.DataArray, loadings: xr.DataArray) -> xr.Dataset:
+    features = rc.stimulus_features(movie)
+    return rc.describe_modes(loadings, features, max_lag=0.3, n_draws=500)
+
+
+def chosen_modes(described: xr.Dataset, family: str) -> tuple[list[int], str]:
+    """Modes with a label; where there is none, the one that comes nearest."""
+    labelled = described["mode"].values[described["label"].values == family].tolist()
+    if labelled:
+        return labelled, f"{len(labelled)} modes"
+    other = {"light": "motion", "motion": "light"}[family]
+    more = (described[f"{family}_effect"] - described[f"{other}_effect"]).fillna(-1)
+    return [int(described["mode"].values[int(more.argmax())])], "none labelled; the nearest"
+
+
+def run(model: rc.models.RetinaModel, layer: str, trees: dict[str, xr.DataTree]) -> xr.Dataset:
+    name = f"layers/{layer}"
+    modes = rc.fit_modes(
+        trees["fit"][name]["contribution"], n_modes=N_MODES, k=K, seed=0, progress=False
+    )
+    loadings = modes.transform(trees["label"][name]["contribution"])
+    described = told_apart(modes, probe(model, 1), loadings)
+    interventions, about = {}, {}
+    for family in RESPONSES:
+        chosen, said = chosen_modes(described, family)
+        about[f"{family}_modes"] = f"{said} ({', '.join(map(str, chosen))})"
+        interventions[f"{family} modes"] = rc.ablate(
+            model, layer, modes=modes, mode=chosen, method=METHOD
+        )
+        ranked = weights(modes, chosen)
+        best = np.argsort(-ranked.values, kind="stable")[: N_CHANNELS[layer]]
+        about[f"{family}_channels"] = ", ".join(map(str, sorted(best.tolist())))
+        about[f"{family}_weights"] = ranked.values.round(4).tolist()
+        interventions[f"{family} channels"] = rc.ablate(
+            model, layer, channels=ranked["channel"].values[best]
+        )
+    pair = [np.array(about.pop(f"{family}_weights")) for family in RESPONSES]
+    cosine = float(pair[0] @ pair[1] / np.linalg.norm(pair[0]) / np.linalg.norm(pair[1]))
+    without = rc.interventions.responses_without(
+        model, probe(model, 2), interventions, n_controls=N_CONTROLS, progress=False
+    )
+    found = rc.interventions.silencing_effects(without, RESPONSES)
+    counts = {f"n_{label}": int((described["label"] == label).sum())
+              for label in ("light", "motion", "mixed", "none")}  # fmt: skip
+    return found.assign_attrs(
+        **about, **counts, cosine=cosine, r2=float(modes.score()["mean_r2"]), layer=layer
+    )
+
+
+def tables(folder: Path) -> None:
+    """Print one table a layer: losses and controls, then selectivity and dissociation."""
+    found = {path.stem: xr.open_dataset(path).load() for path in sorted(folder.glob("*.nc"))}
+    for name, one in found.items():
+        print(f"\n### {name}: modes light {one.attrs['n_light']}, motion {one.attrs['n_motion']}, "
+              f"mixed {one.attrs['n_mixed']}, none {one.attrs['n_none']}; "
+              f"held-out r2 {one.attrs['r2']:.2f}; cosine of channel weights "
+              f"{one.attrs['cosine']:.2f}; channels light {one.attrs['light_channels']}, "
+              f"motion {one.attrs['motion_channels']}")  # fmt: skip
+        print("| silenced | removed | light lost | its controls | motion lost | its controls | "
+              "light less motion | its controls |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+        for label in one["silenced"].values:
+            at = one.sel(silenced=label)
+            cells = [str(label), f"{float(at['removed']):.2f}"]
+            for response in RESPONSES:
+                cells.append(interval(at.sel(response=response), "mean_loss"))
+                cells.append(spread(at["mean_control_loss"].sel(response=response)))
+            cells += [interval(at, "selectivity"), spread(at["control_selectivity"])]
+            print(f"| {' | '.join(cells)} |")
+        for kind in ("modes", "channels"):
+            both = one.sel(silenced=f"light {kind}", other=f"motion {kind}")
+            print(f"dissociation of {kind}: {interval(both, 'dissociation')}")
+
+
+def interval(one: xr.Dataset, name: str) -> str:
+    low, high = float(one[f"{name}_low"]), float(one[f"{name}_high"])
+    return f"{float(one[name]):.2f} ({low:.2f} to {high:.2f})"
+
+
+def spread(draws: xr.DataArray) -> str:
+    return f"{float(draws.mean()):.2f} ({float(draws.min()):.2f} to {float(draws.max()):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=("run", "tables"))
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--kinds", nargs="+", default=["trained", "untrained"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--layers", nargs="+", default=list(LAYERS), choices=LAYERS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = given.folders[-1]
+    if given.stage == "tables":
+        tables(folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in given.seeds:
+        for kind in given.kinds:
+            todo = [
+                layer
+                for layer in given.layers
+                if not (folder / f"{layer}_{kind}_{seed}.nc").exists()
+            ]
+            if not todo or not (given.folders[0] / f"{kind}_{seed}").exists():
+                continue
+            model = rc.load_model(given.folders[0] / f"{kind}_{seed}")
+            start = time.perf_counter()
+            trees = {
+                "fit": contributions(model, probe(model, 0)),
+                "label": contributions(model, probe(model, 1)),
+            }
+            print(f"{kind}_{seed}: contributions {time.perf_counter() - start:.0f} s", flush=True)
+            for layer in todo:
+                start = time.perf_counter()
+                found = run(model, layer, trees)
+                found.to_netcdf(folder / f"{layer}_{kind}_{seed}.nc")
+                took = time.perf_counter() - start
+                print(f"{layer}_{kind}_{seed}: {took:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
