@@ -1,6 +1,6 @@
 """How often `describe_modes` labels modes that carry nothing, or calls light motion.
 
-    python benchmarks/mode_labels.py [--recordings N] [--modes M] [--frames F]
+    python benchmarks/mode_labels.py [--recordings N] [--first SEED] [--modes M] [--frames F]
 
 Each surrogate recording has a movie of its own (in turn natural scenes with discs, and the probe
 movie of labelled epochs) and two sets of modes: autocorrelated loadings that know nothing of the
@@ -89,19 +89,18 @@ def main() -> None:
     """Print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recordings", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first recording")
     parser.add_argument("--modes", type=int, default=8)
     parser.add_argument("--frames", type=int, default=3000)
     told = parser.parse_args()
     counts: dict[str, dict[str, int]] = {"unrelated": {}, "light": {}}
     start = time.process_time()
-    for seed in range(told.recordings):
+    for done, seed in enumerate(range(told.first, told.first + told.recordings), start=1):
         for name, labels in zip(counts, labels_of(seed, told.modes, told.frames), strict=True):
             for label in labels:
                 counts[name][str(label)] = counts[name].get(str(label), 0) + 1
-        if (seed + 1) % 20 == 0:
-            print(
-                seed + 1, counts, f"{(time.process_time() - start) / (seed + 1):.1f} s", flush=True
-            )
+        if done % 20 == 0:
+            print(done, counts, f"{(time.process_time() - start) / done:.1f} s", flush=True)
     n = told.recordings * told.modes
     some = n - counts["unrelated"].get("none", 0)
     moving = counts["light"].get("motion", 0) + counts["light"].get("mixed", 0)

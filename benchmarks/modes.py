@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from recovery import MINUTES, SIZE, load, simulate
+from recovery import MINUTES, SIZE, Job, load, simulate
 
 import retina_codec as rc
 
@@ -269,11 +269,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the autoencoders")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    simulation = simulate(given.circuit, MINUTES, "test")
+    job = Job(given.circuit, MINUTES, 0)
+    simulation = simulate(job, "test")
     shown = {**movies(), "test": simulation["test"]["stimulus"]}
     trees: dict[str, dict[str, xr.DataTree]] = {name: {} for name in shown}
     for kind in KINDS:
-        model = load(given.folder, given.circuit, MINUTES, kind, 0, shown["test"])
+        model = load(given.folder, job, kind, shown["test"])
         for name, movie in shown.items():
             path = given.folder / "modes" / f"{given.circuit}_{kind}_{name}.nc"
             trees[name][kind] = decomposed(model, movie, path)

@@ -33,6 +33,7 @@ def test_planted_dictionary_is_recovered(planted, autoencoder, seed):
         n_modes=24,
         k=SPARSE[autoencoder],
         seed=seed,
+        max_epochs=60,
         progress=False,
     )
     expected = teams / np.sqrt(np.sqrt(np.mean(values**2, axis=0)))

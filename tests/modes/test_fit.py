@@ -61,7 +61,8 @@ def test_scores_against_sklearn(contribution):
 def test_score_and_transform_of_other_samples(contribution, movie_contribution):
     modes = fit_modes(contribution, **QUICK)
     again = modes.transform(contribution.transpose("sign", ...))
-    np.testing.assert_array_equal(again.values, modes.loadings.values)
+    # Not the same bits: of a fit, loadings are encoded before modes are put in order.
+    np.testing.assert_allclose(again.values, modes.loadings.values, rtol=1e-5, atol=1e-6)
     other = movie_contribution(seed=0, n=300).isel(cell=0, drop=True)
     assert modes.transform(other).dims == ("time", "mode")
     scored = modes.score(other)
