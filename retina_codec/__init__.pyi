@@ -30,7 +30,7 @@ from .modes import (
     load_modes,
     match_modes,
 )
-from .physiology import instantaneous_receptive_field, phenomena
+from .physiology import instantaneous_receptive_field, phenomena, separate
 from .recordings import (
     check_alignment,
     open_recording,
@@ -88,6 +88,7 @@ __all__ = [
     "reporting",
     "save_recording",
     "save_tree",
+    "separate",
     "simulate_retina",
     "simulation",
     "spike_triggered_average",

@@ -23,6 +23,8 @@ from retina_codec.physiology.omitted_stimulus import OmittedStimulus
 from retina_codec.physiology.paired_flash import PairedFlash
 from retina_codec.physiology.phenomenon import Phenomenon
 from retina_codec.physiology.polarity_reversal import PolarityReversal
+from retina_codec.physiology.separation import separate
+from retina_codec.physiology.significance import spike_triggered_significance
 from retina_codec.physiology.speed_tuning import SpeedTuning
 from retina_codec.physiology.step_response import StepResponse
 
@@ -49,4 +51,6 @@ __all__ = [
     "instantaneous_receptive_field",
     "phenomena",
     "receptive_field_centres",
+    "separate",
+    "spike_triggered_significance",
 ]
