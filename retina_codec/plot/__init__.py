@@ -10,6 +10,7 @@ from retina_codec.plot.alignment import alignment
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.interneurons import interneuron_fields, interneuron_map
+from retina_codec.plot.interventions import ablation_curve, silencing_effects
 from retina_codec.plot.kernels import filters
 from retina_codec.plot.mode_choice import mode_choice
 from retina_codec.plot.mode_filters import dictionary_with_filters
@@ -22,6 +23,7 @@ from retina_codec.plot.responses import prediction
 from retina_codec.plot.timeline import mode_timeline
 
 __all__ = [
+    "ablation_curve",
     "alignment",
     "burst",
     "cell_clusters",
@@ -46,5 +48,6 @@ __all__ = [
     "recovery_curve",
     "reliability",
     "scores",
+    "silencing_effects",
     "training",
 ]
