@@ -10,6 +10,7 @@ it belongs in `retina_codec.interventions`.
 from retina_codec.physiology.agreement import compare_phenomena
 from retina_codec.physiology.battery import PHENOMENA, phenomena
 from retina_codec.physiology.cell_types import TypeRule, classify_cells
+from retina_codec.physiology.conditioned import mode_conditioned_field
 from retina_codec.physiology.contrast_adaptation import ContrastGain, SlowAdaptation
 from retina_codec.physiology.direction_selectivity import DirectionSelectivity
 from retina_codec.physiology.flashed_bars import flashed_bars, receptive_field_centres
@@ -49,6 +50,7 @@ __all__ = [
     "compare_phenomena",
     "flashed_bars",
     "instantaneous_receptive_field",
+    "mode_conditioned_field",
     "phenomena",
     "receptive_field_centres",
     "separate",

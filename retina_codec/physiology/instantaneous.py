@@ -133,7 +133,7 @@ def instantaneous_receptive_field(
         require_count(batch_size, 1, "batch_size")
     require_at_least(memory_budget, 1, "memory_budget")
     samples = model.samples(movie)
-    chosen = _samples_at(at, samples.coords["time"], model)
+    chosen = samples_at(at, samples.coords["time"], model)
 
     def planned() -> FieldRun:
         return FieldRun(
@@ -178,7 +178,7 @@ def columns_of(model: RetinaModel, cells: str | Sequence[str] | None) -> list[in
     return [known[name] for name in names]
 
 
-def _samples_at(at: Any, time: xr.DataArray, model: RetinaModel) -> np.ndarray:
+def samples_at(at: Any, time: xr.DataArray, model: RetinaModel, argument: str = "at") -> np.ndarray:
     """Find the samples at these times; give their indices, ascending."""
     if at is None:
         return np.arange(time.size)
@@ -193,8 +193,8 @@ def _samples_at(at: Any, time: xr.DataArray, model: RetinaModel) -> np.ndarray:
     if far.size or not wanted.size:
         which = f"{far[0]:g} s is none" if far.size else "it is empty"
         raise ValueError(
-            f"at: {which} of the {onsets.size} bins with a whole history of {model.history} "
-            f"frames, from {onsets.min():g} to {onsets.max():g} s: take times from "
+            f"{argument}: {which} of the {onsets.size} bins with a whole history of "
+            f"{model.history} frames, from {onsets.min():g} to {onsets.max():g} s: take times from "
             "model.predict(stimulus)['time']"
         )
     return np.unique(found)
