@@ -75,9 +75,7 @@ def participation_ratio(
     3.0
     """
     columns, spectra, n_groups = _spectra(contribution, features, by, groups)
-    with np.errstate(invalid="ignore"):
-        ratio = np.square(spectra.sum(axis=1)) / np.square(spectra).sum(axis=1)
-    result = columns.labelled(ratio, columns.by).rename("participation_ratio")
+    result = columns.labelled(ratio_of(spectra), columns.by).rename("participation_ratio")
     result.attrs = {
         "units": "1",
         "long_name": "participation ratio",
@@ -144,11 +142,7 @@ def dimensionality(
     if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
         raise ValueError(f"explained={explained!r}; expected shares above 0 and at most 1")
     columns, spectra, n_groups = _spectra(contribution, features, by, groups)
-    counts = np.full((len(spectra), len(shares)), np.nan)
-    for i, spectrum in enumerate(spectra):
-        if spectrum.sum() > 0:
-            held = np.cumsum(np.sort(spectrum)[::-1]) / spectrum.sum()
-            counts[i] = np.searchsorted(held, shares - ROUNDING) + 1
+    counts = counts_of(spectra, shares)
     by_dims = columns.labelled(np.empty(len(spectra)), columns.by)
     result = xr.DataArray(
         counts.reshape(*by_dims.shape, len(shares)),
@@ -168,6 +162,30 @@ def dimensionality(
         },
     )
     return result
+
+
+def ratio_of(spectra: np.ndarray) -> np.ndarray:
+    """Participation ratio of each of `spectra` (result, component); NaN where all are 0."""
+    with np.errstate(invalid="ignore"):
+        ratio: np.ndarray = np.square(spectra.sum(axis=1)) / np.square(spectra).sum(axis=1)
+    return ratio
+
+
+def counts_of(spectra: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Components (result, share) that hold shares of the variance; NaN where all are 0."""
+    counts = np.full((len(spectra), len(shares)), np.nan)
+    for i, spectrum in enumerate(spectra):
+        if spectrum.sum() > 0:
+            held = np.cumsum(np.sort(spectrum)[::-1]) / spectrum.sum()
+            counts[i] = np.searchsorted(held, shares - ROUNDING) + 1
+    return counts
+
+
+def spectra_of_means(means: np.ndarray) -> np.ndarray:
+    """Eigenvalues (result, component) of the scatter of means (result, group, unit)."""
+    apart = means - means.mean(axis=1, keepdims=True)
+    apart[np.abs(apart) <= 1e-14 * np.abs(means).max(axis=1, keepdims=True)] = 0.0
+    return np.stack([np.linalg.svd(one, compute_uv=False) ** 2 for one in apart])
 
 
 def _made(
@@ -193,7 +211,7 @@ def _spectra(
     require_array(contribution, "contribution")
     labels = dim = None
     if groups is not None:
-        dim, labels = _labels(contribution, features, by, groups)
+        dim, labels = labels_of(contribution, features, by, groups)
     columns = columns_of(contribution, features, "contribution", by=by, first=dim)
     n = columns.n_rows if labels is None else len(np.unique(labels))
     if n < 2:
@@ -261,13 +279,10 @@ def _spectra_of_means(columns: Columns, labels: np.ndarray) -> np.ndarray:
         one_hot = (members[None] == np.arange(len(names))[:, None]).astype(np.float64)
         for i in range(columns.n_by):
             sums[i] += one_hot @ values[:, i]
-    means = sums / counts[:, None]
-    apart = means - means.mean(axis=1, keepdims=True)
-    apart[np.abs(apart) <= 1e-14 * np.abs(means).max(axis=1, keepdims=True)] = 0.0
-    return np.stack([np.linalg.svd(one, compute_uv=False) ** 2 for one in apart])
+    return spectra_of_means(sums / counts[:, None])
 
 
-def _labels(
+def labels_of(
     contribution: xr.DataArray,
     features: str | Sequence[str] | None,
     by: str | Sequence[str],

@@ -1,0 +1,211 @@
+"""Contributions, modes and ablation of a ResNet-20 on CIFAR-10, over its nine blocks.
+
+    RETINA_CODEC_DATA=... python benchmarks/cifar.py contributions FOLDER [--networks KIND ...]
+    python benchmarks/cifar.py modes FOLDER
+    RETINA_CODEC_DATA=... python benchmarks/cifar.py curves FOLDER [--preserve]
+    python benchmarks/cifar.py tables FOLDER
+
+Of 2,000 images, sorted by category, the first half of each category's fits the modes and the second
+half is what they are scored on. `untrained` is the same network with random weights, whose batch
+norms have the means and variances of the images. Each stage keeps what it made in FOLDER and does
+not do it twice; one that was killed is called again. `tables` prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+import retina_codec as rc
+
+NETWORKS = ("trained", "untrained")
+HIERARCHY = {
+    "animal": ["bird", "cat", "deer", "dog", "frog", "horse"],
+    "vehicle": ["airplane", "automobile", "ship", "truck"],
+}
+FITTED = 100  # images of each category
+MODES = {"n_modes": 48, "k": 4, "progress": False}
+SEEDS = (0, 1, 2)
+# Blocks that are ablated, and at how many channels; random orders are tried at two of these.
+CURVES = {
+    "layer1.2": [1, 2, 4, 6, 8, 12],
+    "layer2.1": [1, 2, 4, 8, 16, 24],
+    "layer3.0": [1, 2, 6, 16, 32, 51],
+    "layer3.2": [1, 2, 6, 16, 32, 51],
+}
+CURVE_IMAGES = 50  # of each category
+N_RANDOM = 20
+METHOD = rc.methods.IntegratedGradients(steps=20)
+
+
+def images() -> xr.DataArray:
+    """Return the 2,000 images, each with its category as `label`, and which half it is of."""
+    data = Path(os.environ["RETINA_CODEC_DATA"]) / "cifar10_test" / "cifar10_test_2000.npz"
+    with np.load(data) as file:
+        pictures, labels, names = (file[key] for key in ("images", "labels", "class_names"))
+    return xr.DataArray(
+        pictures.transpose(0, 3, 1, 2),
+        dims=("image", "color", "y", "x"),
+        coords={"image": np.arange(len(pictures)), "label": ("image", names[labels])},
+    )
+
+
+def fitting(data: xr.DataArray | xr.Dataset) -> np.ndarray:
+    """Say which images the modes are fitted to: the first half of each category's."""
+    labels = data["label"].values
+    place = np.zeros(len(labels), dtype=int)
+    for label in np.unique(labels):
+        place[labels == label] = np.arange((labels == label).sum())
+    return place < FITTED
+
+
+def network(kind: str, pictures: xr.DataArray) -> rc.classifiers.Classifier:
+    """Return the network with its published weights, or with random ones."""
+    if kind == "trained":
+        return rc.classifiers.cifar_resnet(
+            Path(os.environ["RETINA_CODEC_DATA"]) / "cifar10_resnet20.th"
+        )
+    model = rc.classifiers.cifar_resnet(seed=0)
+    norms = [part for part in model.network.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the mean over all that is shown
+    model.network.train()
+    with torch.no_grad():
+        for batch in model.samples(pictures[fitting(pictures)]).batches(500):
+            model.network(batch.inputs)
+    model.network.eval()
+    return model
+
+
+def contributions(folder: Path, kinds: list[str]) -> None:
+    """Stream the contributions of all blocks to a store, a network each."""
+    pictures = images()
+    for kind in kinds:
+        store = folder / f"{kind}.zarr"
+        if store.exists():
+            continue
+        start = time.perf_counter()
+        rc.contributions(
+            network(kind, pictures),
+            pictures,
+            split_sign=True,
+            sum_over=("y", "x"),
+            extras="activation",
+            method=METHOD,
+            store=store,
+            progress=False,
+        )
+        said("contributions", kind, start)
+
+
+def layer_data(folder: Path, kind: str) -> dict[str, xr.Dataset]:
+    """Read contributions and activations of each block, with the category of each image."""
+    tree = rc.open_contributions(folder / f"{kind}.zarr")
+    return {name: node.to_dataset().load() for name, node in tree["layers"].children.items()}
+
+
+def fitted_modes(data: xr.Dataset, quantity: str, seed: int) -> tuple[rc.Modes, xr.Dataset]:
+    """Fit modes to one half of the images, and associate them with categories on the other."""
+    values = data[quantity]
+    features = ("sign", "channel") if quantity == "contribution" else "channel"
+    own = fitting(values)
+    modes = rc.fit_modes(values.isel(image=own), features=features, seed=seed, **MODES)
+    loadings = modes.transform(values.isel(image=~own))
+    found = rc.analysis.category_association(loadings, "label", hierarchy=HIERARCHY)
+    found["loadings"] = loadings
+    found["held_out_r2"] = modes.score(values.isel(image=~own))["mean_r2"]
+    return modes, found
+
+
+def modes(folder: Path, kinds: list[str]) -> None:
+    """Statistics of all blocks; modes of each block, of contributions and of activations."""
+    for kind in kinds:
+        if not (folder / f"{kind}.zarr").exists():
+            continue
+        path = folder / f"statistics_{kind}.nc"
+        if not path.exists():
+            start = time.perf_counter()
+            tree = rc.open_contributions(folder / f"{kind}.zarr").load()
+            rc.save_tree(rc.analysis.layer_statistics(tree, "label", n_draws=500), path)
+            said("statistics", kind, start)
+        for name, data in layer_data(folder, kind).items():
+            for quantity in ("contribution", "activation"):
+                for seed in SEEDS:
+                    path = folder / f"modes_{kind}_{name}_{quantity}_{seed}"
+                    if (path / "association.nc").exists():
+                        continue
+                    start = time.perf_counter()
+                    found_modes, found = fitted_modes(data, quantity, seed)
+                    found_modes.save(path)
+                    rc.save_tree(found, path / "association.nc")
+                    said("modes", path.name, start)
+
+
+def curves(folder: Path, preserve: bool) -> None:
+    """Ablate four blocks by modes of contributions, of activations, and by single channels."""
+    pictures = images()
+    own = np.flatnonzero(~fitting(pictures))
+    shown = pictures.isel(image=own[np.arange(len(own)) % 100 < CURVE_IMAGES])
+    model = network("trained", pictures)
+    every = layer_data(folder, "trained")
+    for name, counts in CURVES.items():
+        path = folder / f"{'preserve' if preserve else 'ablate'}_{name}.nc"
+        if path.exists():
+            continue
+        start = time.perf_counter()
+        rankings = {}
+        for quantity in ("contribution", "activation"):
+            place = folder / f"modes_trained_{name}_{quantity}_0"
+            association = rc.open_tree(place / "association.nc").to_dataset().load()
+            rankings[f"{quantity} modes"] = rc.interventions.rank_by_mode(
+                rc.load_modes(place), association
+            )
+        # Single channels: those whose own contribution goes with the category, on fitting images.
+        single = every[name]["contribution"].sum("sign")
+        single = single.isel(image=fitting(single))
+        r = rc.analysis.category_association(single, "label", n_permutations=1)["r"]
+        rankings["single channels"] = r.fillna(-1).rename(node="target").transpose("target", ...)
+        found = rc.interventions.compare_rankings(
+            model,
+            shown,
+            rankings,
+            layer=name,
+            labels="label",
+            counts=counts,
+            n_random=N_RANDOM,
+            random_at=[counts[2], counts[3]],
+            preserve=preserve,
+            progress=False,
+        )
+        rc.save_tree(found, path)
+        said("preserve" if preserve else "ablate", name, start)
+
+
+def said(stage: str, what: str, start: float) -> None:
+    """Print how long a part of a stage took, and the most memory the process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{stage} {what}: {time.perf_counter() - start:.0f} s, peak {peak:.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=("contributions", "modes", "curves", "tables"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--preserve", action="store_true")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    if given.stage == "contributions":
+        contributions(given.folder, given.networks)
+    elif given.stage == "modes":
+        modes(given.folder, given.networks)
+    elif given.stage == "curves":
+        curves(given.folder, given.preserve)
