@@ -32,7 +32,7 @@ HIERARCHY = {
     "vehicle": ["airplane", "automobile", "ship", "truck"],
 }
 FITTED = 100  # images of each category
-MODES = {"n_modes": 48, "k": 4, "progress": False}
+MODES = {"n_modes": 48, "k": 4, "max_epochs": 100, "progress": False}
 SEEDS = (0, 1)
 # Blocks that are ablated, and at how many channels; random orders are tried at two of these.
 CURVES = {
@@ -43,7 +43,8 @@ CURVES = {
 }
 CURVE_IMAGES = 50  # of each category
 N_RANDOM = 20
-METHOD = rc.methods.IntegratedGradients(steps=20)
+# The control has fewer steps: its contributions are compared, not ablated.
+STEPS = {"trained": 20, "untrained": 8}
 
 
 def images() -> xr.DataArray:
@@ -99,7 +100,7 @@ def contributions(folder: Path, kinds: list[str]) -> None:
             split_sign=True,
             sum_over=("y", "x"),
             extras="activation",
-            method=METHOD,
+            method=rc.methods.IntegratedGradients(steps=STEPS[kind]),
             store=store,
             progress=False,
         )

@@ -121,7 +121,7 @@ def contribution_fields(
     tree = contributions(
         model, data.isel(image=slice(1)), layers=layer, target=target, method=method, progress=False
     )
-    first = tree[f"layers/{layer}"]["contribution"]
+    first: xr.DataArray = tree[f"layers/{layer}"].to_dataset()["contribution"]
     if model.output_dim in first.dims:
         raise ValueError(
             f"target: contributions to each {model.output_dim} apart; give one target, such as "
@@ -137,15 +137,19 @@ def contribution_fields(
     starts = range(0, n, size)
     for start in progress_bar(starts, "fields", total=len(starts), shown=progress):
         part = data.isel(image=slice(start, start + size))
-        found = contributions(
-            model,
-            part,
-            layers=layer,
-            target=target,
-            method=method,
-            batch_size=batch_size,
-            progress=False,
-        )[f"layers/{layer}"]["contribution"].values
+        found = (
+            contributions(
+                model,
+                part,
+                layers=layer,
+                target=target,
+                method=method,
+                batch_size=batch_size,
+                progress=False,
+            )[f"layers/{layer}"]
+            .to_dataset()["contribution"]
+            .values
+        )
         apart = np.stack([found.clip(min=0), -found.clip(max=0)])  # (sign, image, channel, ...)
         own = np.einsum("usc,sic...->iusc...", weights.values, apart)
         sums = own.sum(axis=tuple(range(3, own.ndim)))
