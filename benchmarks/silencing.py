@@ -26,13 +26,14 @@ LAYERS = ("relu1", "relu2")
 METHOD = rc.methods.IntegratedGradients(steps=4)
 N_MODES, K = 24, 2
 N_CHANNELS = {"relu1": 2, "relu2": 4}  # a quarter of the layer
-N_CONTROLS = 8
+N_CONTROLS = 5
 RESPONSES = {"light": ["on_step", "off_step"], "motion": ["grating", "bar"]}
 PROBE = {"n_cycles": 1, "epoch_duration": 0.6, "transition": 0.2}
+SILENCED_PROBE = {"n_cycles": 1, "epoch_duration": 0.5, "transition": 0.1}
 
 
-def probe(model: rc.models.RetinaModel, seed: int) -> xr.DataArray:
-    return rc.stimuli.probe_movie(seed=seed, shape=model.input_shape, **PROBE)
+def probe(model: rc.models.RetinaModel, seed: int, **options: float) -> xr.DataArray:
+    return rc.stimuli.probe_movie(seed=seed, shape=model.input_shape, **(options or PROBE))
 
 
 def contributions(model: rc.models.RetinaModel, movie: xr.DataArray) -> xr.DataTree:
@@ -93,7 +94,11 @@ def run(model: rc.models.RetinaModel, layer: str, trees: dict[str, xr.DataTree])
     pair = [np.array(about.pop(f"{family}_weights")) for family in RESPONSES]
     cosine = float(pair[0] @ pair[1] / np.linalg.norm(pair[0]) / np.linalg.norm(pair[1]))
     without = rc.interventions.responses_without(
-        model, probe(model, 2), interventions, n_controls=N_CONTROLS, progress=False
+        model,
+        probe(model, 2, **SILENCED_PROBE),
+        interventions,
+        n_controls=N_CONTROLS,
+        progress=False,
     )
     found = rc.interventions.silencing_effects(without, RESPONSES)
     counts = {f"n_{label}": int((described["label"] == label).sum())

@@ -182,7 +182,7 @@ def ablation_curve(
     members = _members(known, target, ignore, row_dim, rows)
     if model.exclusive_outputs:
         used = np.unique(known[members.any((0, 1))])
-        for label in used:
+        for label in used.tolist():
             if label not in model.outputs:
                 raise ValueError(
                     f"labels has {label!r}, which is no output of the model; "

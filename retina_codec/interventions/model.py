@@ -46,7 +46,8 @@ class Silenced(Model):
         return samples
 
     def _passes(self, samples: Samples, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
-        if self._modes is None:
+        # Where nothing changes, the network runs as it is, to the last bit.
+        if self._modes is None or self._silencing.strength == 1:
             yield from super()._passes(samples, batch_size)
         else:
             yield from passes_without_modes(self, self._silencing, self._modes, samples)

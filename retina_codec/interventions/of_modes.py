@@ -174,7 +174,14 @@ class Passes:
             self.first = first_of(source.network, modules, probe)
             with silencing.sharing(nothing(layers, probe)):
                 self.rest = Rest(model.network, model.layer(self.first), probe)
-            self._template = self._run.template(_without_memory)
+            groups = self._run.template(_without_memory)
+        # Labels of outputs stand at the root, from which groups of a tree inherit them.
+        outputs = {
+            name: coord for name, coord in groups[""].coords.items() if name == source.output_dim
+        }
+        self._template = {
+            name: groups[f"layers/{name}"]["contribution"].assign_coords(outputs) for name in layers
+        }
         labels = self._run.target.labels
         # Whether there is a target for each output, whose outputs are then computed apart.
         self.each = labels is not None
@@ -194,8 +201,7 @@ class Passes:
                 ((_, variables),) = self._run.batches(batch.index)
             found = {}
             for name in self.layers:
-                like = self._template[f"layers/{name}"]["contribution"]
-                labelled = like.isel({source.sample_dim: batch.index})
+                labelled = self._template[name].isel({source.sample_dim: batch.index})
                 found[name] = labelled.copy(data=variables[f"layers/{name}"]["contribution"])
             yield Pass(self, batch, found)
 

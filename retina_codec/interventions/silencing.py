@@ -99,7 +99,7 @@ class Silencing:
 
     def begin(self, inputs: Tensor) -> None:
         """Find out what layers give at rest, as the network begins to run."""
-        if self.by_sample and self._shares is None:
+        if self.by_sample and self._shares is None and self.strength != 1:
             raise ValueError(
                 "modes are silenced in each sample by their loadings there, so that this model "
                 "gives outputs of data only, by predict; for contributions or gradients of what is "
@@ -180,6 +180,8 @@ class Silencing:
 
     def change(self, name: str, output: Tensor) -> Tensor:
         """Give what a layer gives instead of `output` (row, ...)."""
+        if self.strength == 1:
+            return output
         still = self._now[name]
         if self._shares is None:
             return scaled(output, still.values, still.chosen, self.strength)
@@ -188,8 +190,6 @@ class Silencing:
 
 def scaled(output: Tensor, rest: Tensor, share: Tensor, strength: float) -> Tensor:
     """Scale the deviation of a `share` of units from what they give at rest."""
-    if strength == 1:
-        return output
     if share.dtype == torch.bool:
         # Others exactly as they were, and silenced ones exactly at rest, whatever they gave.
         silent = rest if strength == 0 else rest + strength * (output - rest)

@@ -114,7 +114,7 @@ def test_units_by_labelled_places(model, movie, literal):
     one = rc.ablate(model, "relu1", units=column).predict(movie)
     assert one.equals(rc.ablate(model, "relu1", units=everywhere).predict(movie))
     moved = rc.ablate(model, "relu1", units=mask.assign_coords(x=mask["x"] + 10))
-    with pytest.raises(ValueError, match="units has x=.*take the mask from contributions"):
+    with pytest.raises(ValueError, match=r"units has x=.*take the mask from contributions"):
         moved.predict(movie)
 
 
@@ -370,7 +370,7 @@ def test_what_is_wrong_is_said_at_the_door(model, movie, classifier, images):
     with pytest.raises(TypeError, match="model is a Sequential"):
         rc.ablate(nn.Sequential(), "0")
     # Of networks that take images of any size, when they run.
-    with pytest.raises(ValueError, match="has no channel 600; .*choices: 0, 1"):
+    with pytest.raises(ValueError, match=r"has no channel 600; .*choices: 0, 1"):
         rc.ablate(classifier, "layer4.1", channels=600).predict(images)
     net = TwiceReLU()
     tensors = TensorModel(net, torch.randn(3, 4))
