@@ -7,6 +7,12 @@ own ``layout="constrained"``. `style` holds what all pictures share.
 """
 
 from retina_codec.plot.alignment import alignment
+from retina_codec.plot.classifiers import (
+    category_association,
+    layer_statistics,
+    mode_page,
+    ranking_comparison,
+)
 from retina_codec.plot.comparisons import epoch_selectivity, interneuron_match
 from retina_codec.plot.decomposition import contribution
 from retina_codec.plot.interneurons import interneuron_fields, interneuron_map
@@ -26,6 +32,7 @@ __all__ = [
     "ablation_curve",
     "alignment",
     "burst",
+    "category_association",
     "cell_clusters",
     "coactivation",
     "contribution",
@@ -36,14 +43,17 @@ __all__ = [
     "interneuron_fields",
     "interneuron_map",
     "interneuron_match",
+    "layer_statistics",
     "mode_cells",
     "mode_choice",
     "mode_features",
+    "mode_page",
     "mode_timeline",
     "mode_triggered_average",
     "mode_tuning",
     "movie_frames",
     "prediction",
+    "ranking_comparison",
     "recovery",
     "recovery_curve",
     "reliability",
