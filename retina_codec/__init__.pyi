@@ -30,7 +30,12 @@ from .modes import (
     load_modes,
     match_modes,
 )
-from .physiology import instantaneous_receptive_field, phenomena, separate
+from .physiology import (
+    instantaneous_receptive_field,
+    optimize_stimulus,
+    phenomena,
+    separate,
+)
 from .recordings import (
     check_alignment,
     open_recording,
@@ -77,6 +82,7 @@ __all__ = [
     "open_contributions",
     "open_recording",
     "open_tree",
+    "optimize_stimulus",
     "phenomena",
     "physiology",
     "plot",

@@ -113,6 +113,12 @@ class Modes:
         r2 = float(self._scores["mean_r2"])
         return f"<Modes ({sizes}), {type(self._autoencoder).__name__}, held-out r2 {r2:.3f}>"
 
+    @property
+    def column_scale(self) -> xr.DataArray:
+        """What each column was divided by, (*column dims), in the contribution's units."""
+        scale = self._layout.column_array(self._scaling.scale)
+        return scale.rename("column_scale").assign_attrs(self.attrs)
+
     def transform(
         self,
         contribution: Contribution,

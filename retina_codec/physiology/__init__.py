@@ -21,6 +21,7 @@ from retina_codec.physiology.motion_anticipation import MotionAnticipation
 from retina_codec.physiology.motion_reversal import MotionReversal
 from retina_codec.physiology.object_motion import ObjectMotion
 from retina_codec.physiology.omitted_stimulus import OmittedStimulus
+from retina_codec.physiology.optimization import optimize_stimulus
 from retina_codec.physiology.paired_flash import PairedFlash
 from retina_codec.physiology.phenomenon import Phenomenon
 from retina_codec.physiology.polarity_reversal import PolarityReversal
@@ -51,6 +52,7 @@ __all__ = [
     "flashed_bars",
     "instantaneous_receptive_field",
     "mode_conditioned_field",
+    "optimize_stimulus",
     "phenomena",
     "receptive_field_centres",
     "separate",
