@@ -1,13 +1,16 @@
 """Light modes and motion modes silenced: what is lost of light and of motion responses.
 
     python benchmarks/silencing.py run NETWORKS FOLDER [--kinds trained untrained] [--seeds 0 1 2]
+    python benchmarks/silencing.py phenomena NETWORKS FOLDER [--kinds ...] [--seeds ...]
     python benchmarks/silencing.py tables FOLDER
 
 NETWORKS holds what `benchmarks/recovery.py train` made of the default circuit in 20 minutes
 (folders `trained_0`, `untrained_0`, ...). For each network: modes are fitted to contributions
 during one probe movie, called light or motion on a second one, and silenced during a third one,
 all together and beside random units of equal contribution; the same for the channels that weigh
-most in the light and in the motion modes. What is in FOLDER is not done twice. One thread.
+most in the light and in the motion modes. `phenomena` then silences those channels during three
+classical stimuli, shown in the middle of the field. What is in FOLDER is not done twice. One
+thread.
 """
 
 from __future__ import annotations
@@ -27,6 +30,11 @@ METHOD = rc.methods.IntegratedGradients(steps=4)
 N_MODES, K = 24, 2
 N_CHANNELS = {"relu1": 2, "relu2": 4}  # a quarter of the layer
 N_CONTROLS = 5
+PHENOMENA = (
+    rc.physiology.StepResponse(),
+    rc.physiology.DirectionSelectivity(),
+    rc.physiology.ObjectMotion(),
+)
 RESPONSES = {"light": ["on_step", "off_step"], "motion": ["grating", "bar"]}
 PROBE = {"n_cycles": 1, "epoch_duration": 0.6, "transition": 0.2}
 SILENCED_PROBE = {"n_cycles": 1, "epoch_duration": 0.5, "transition": 0.1}
@@ -108,6 +116,36 @@ def run(model: rc.models.RetinaModel, layer: str, trees: dict[str, xr.DataTree])
     )
 
 
+def phenomena(model: rc.models.RetinaModel, found: xr.Dataset) -> list[str]:
+    """Change of each index without the channels of light and of motion modes: rows of a table."""
+    layer = str(found.attrs["layer"])
+    made = {}
+    for family in RESPONSES:
+        channels = [int(c) for c in str(found.attrs[f"{family}_channels"]).split(", ")]
+        made[f"{family} channels"] = rc.ablate(model, layer, channels=channels)
+    screen = rc.stimuli.Screen(shape=model.input_shape)
+    rows = []
+    for phenomenon in PHENOMENA:
+        without = rc.interventions.responses_without(
+            model,
+            phenomenon.movie(screen, lead=model.history * model.bin_width + 0.1),
+            made,
+            n_controls=N_CONTROLS,
+            method=METHOD,
+            progress=False,
+        )
+        effects = rc.interventions.index_effects(without, phenomenon.measure)
+        for name in phenomenon.indices:
+            before = effects[name].sel(intervention="nothing")
+            row = [name, str(effects[name].attrs["units"]), str(int(before.notnull().sum())),
+                   f"{float(abs(before).mean()):.2f}"]  # fmt: skip
+            for label in made:
+                at = effects.sel(silenced=label)
+                row += [interval(at, f"{name}_mean_change"), spread(at[f"{name}_control_change"])]
+            rows.append(f"| {' | '.join(row)} |")
+    return rows
+
+
 def tables(folder: Path) -> None:
     """Print one table a layer: losses and controls, then selectivity and dissociation."""
     found = {path.stem: xr.open_dataset(path).load() for path in sorted(folder.glob("*.nc"))}
@@ -145,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("run", "tables"))
+    parser.add_argument("stage", choices=("run", "phenomena", "tables"))
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--kinds", nargs="+", default=["trained", "untrained"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -157,6 +195,17 @@ def main() -> None:
         tables(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if given.stage == "phenomena":
+        for path in sorted(folder.glob("*.nc")):
+            layer, kind, seed = path.stem.split("_")
+            if layer in given.layers and kind in given.kinds and int(seed) in given.seeds:
+                model = rc.load_model(given.folders[0] / f"{kind}_{seed}")
+                rows = phenomena(model, xr.open_dataset(path).load())
+                print(f"\n### {path.stem}")
+                print("| index | units | cells | mean size | change without light channels | its "
+                      "controls | without motion channels | its controls |")  # fmt: skip
+                print("|---|---|---|---|---|---|---|---|", *rows, sep="\n", flush=True)
+        return
     for seed in given.seeds:
         for kind in given.kinds:
             todo = [
