@@ -29,12 +29,13 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 
 import retina_codec as rc
 from retina_codec._common.files import written_beside
@@ -55,7 +56,7 @@ MINUTES = 20.0
 # How much movie: one seed of the default circuit, on a small movie.
 AMOUNTS, SMALL, SMALL_UPDATES = (1.0, 5.0, 20.0, 60.0), 16, 1200
 SHIFTS = 100  # of the recordings of interneurons
-SHORT = slice(0, 600)  # frames on which methods are compared
+DRIVERS_FRAMES, SHORT_FRAMES, BURSTS = 3000, 600, 20  # on which methods are compared
 
 
 class Job(NamedTuple):
@@ -423,37 +424,98 @@ def interneurons(folder: Path) -> None:
     )  # fmt: skip
 
 
+OTHER_METHODS = {
+    "contribution": METHOD,
+    "activation x gradient": rc.methods.ActivationGradient(),
+    "ablation": rc.methods.Ablation(),
+}
+
+
 def other_methods(folder: Path) -> None:
-    """Print other ways to say what a unit did, judged by two truths."""
+    """Print other ways to say what a unit did: named drivers, and correlation with two truths."""
     job = Job("default", MINUTES, 0)
     judged = simulate(job, "test")
-    short = xr.DataTree.from_dict({"test": judged["test"].to_dataset()[{"time": SHORT}]})
     movie = judged["test"]["stimulus"]
     models = {kind: load(folder, job, kind, movie) for kind in ("trained", "untrained")}
+    options: Any = {"layers": "relu2", "progress": False}
+
+    def first(n_frames: int) -> xr.DataTree:
+        node = judged["test"].to_dataset().isel(time=slice(0, n_frames))
+        return xr.DataTree.from_dict({"test": node})
+
     rows = []
-    silenced = rc.methods.Ablation()
-    for name, method in {
-        "integrated gradients": METHOD,
-        "activation x gradient": rc.methods.ActivationGradient(),
-        "ablation": silenced,
-    }.items():
-        for true_name, true_method in {"path": METHOD, "ablation": silenced}.items():
-            start = time.perf_counter()
+    for name, method in OTHER_METHODS.items():
+        found = rc.validation.named_drivers(
+            models, first(DRIVERS_FRAMES), method=method, n_bursts=BURSTS, **options
+        )
+        contested = found.isel(cell=found["contested"].values == 1)
+        asked = [(name, "contribution")] + [("activation", "activation")] * (method is METHOD)
+        for words, features in asked:
+            right = contested["right"].sel(features=features)
+            of_models = [f"{float(right.sel(model=m).mean()):.2f}" for m in models]
+            rows.append([words, *of_models, f"{float(contested['chance'].mean()):.2f}"])
+    n = int(np.isfinite(right.isel(model=0)).sum())
+    print(f"\nDriver named: {n} bursts of {contested.sizes['cell']} cells driven by several types")
+    show(["by", *models, "chance"], rows)
+    rows = []
+    truths = {"path": METHOD, "ablation": OTHER_METHODS["ablation"]}
+    for true_name, true_method in truths.items():
+        for name, method in OTHER_METHODS.items():
+            if true_name == "ablation" and name == "activation x gradient":
+                continue
             found = rc.benchmark_recovery(
-                models, short, noise=None, layers="relu2", method=method, true_method=true_method,
-                progress=False,
+                models, first(SHORT_FRAMES), noise=None, method=method, true_method=true_method,
+                **options,
             )  # fmt: skip
-            summary = rc.validation.summarise(found).sel(cut="bipolar")
-            at = {"removed": "predicted"}
-            of_kind = [number(summary, "contribution_r", model=m, features="contribution", **at)
-                       for m in models]  # fmt: skip
-            rows.append([name, true_name, *of_kind])
-            if method is METHOD:
-                of_kind = [number(summary, "contribution_r", model=m, features="activation", **at)
-                           for m in models]  # fmt: skip
-                rows.append(["activation", true_name, *of_kind])
-            print(f"{name}, {true_name}: {time.perf_counter() - start:.0f} s", flush=True)
-    show(["", "truth by", *models], rows)
+            summary = rc.validation.summarise(found).sel(cut="bipolar", removed="predicted")
+            asked = [(name, "contribution")] + [("activation", "activation")] * (method is METHOD)
+            for words, features in asked:
+                values = [number(summary, "contribution_r", model=m, features=features)
+                          for m in models]  # fmt: skip
+                rows.append([words, true_name, *values])
+    print("\nr with true contributions, predicted rate removed")
+    show(["by", "truth by", *models], rows)
+
+
+def figures(folder: Path, to: Path) -> None:
+    """Draw one burst of each type of cell, the amounts of movie, and the interneurons."""
+    to.mkdir(parents=True, exist_ok=True)
+    job = Job("default", MINUTES, 0)
+    tree = opened(folder, [job])[0]
+    judged = simulate(job, "test")
+    node = judged["test"].to_dataset()
+    model = load(folder, job, "trained", node["stimulus"])
+    r = tree["contributions"]["r"].sel(model="trained", features="contribution")
+    r = r.where(r["cut"] == "bipolar", drop=True)
+    panels = []
+    for kind in dict.fromkeys(node["cell_type"].values.tolist()):
+        of_kind = r.sel(cell=node["cell"].values[node["cell_type"].values == kind])
+        left = of_kind.sel(removed="predicted")
+        removed = "predicted" if left.notnull().any() else "nothing"
+        # The cell of which most is left to recover; of these the first.
+        n_left = of_kind.sel(removed=removed).notnull().sum("true_channel")
+        cell = str(of_kind["cell"].values[n_left.values.argmax()])
+        burst = rc.validation.matched_burst(
+            model, judged, tree, cell=cell, name="trained", removed=removed, around=0.3
+        )
+        panels.append((kind, burst))
+    figure = Figure(figsize=(13, 10.5), layout="constrained")
+    grid = figure.subfigures(3, 3).ravel()
+    for (_, burst), part in zip(panels, grid, strict=False):
+        rc.plot.burst(burst["true"], burst["recovered"], figure=part)
+    figure.savefig(to / "recovery_bursts.png", dpi=90)
+    for size in (SMALL, SIZE):
+        summary = amounts_of(folder, size)
+        if summary is not None:
+            figure = Figure(layout="constrained", figsize=(11.5, 2.9))
+            rc.plot.recovery_curve(summary, figure=figure)
+            figure.savefig(to / "recovery_amounts.png", dpi=90)
+            break
+    compared = compared_interneurons(folder)
+    shown = {m: compared.to_dataset().sel(model=m) for m in ("trained", "untrained")}
+    figure = Figure(layout="constrained", figsize=(10, 4.5))
+    rc.plot.interneuron_match(shown, ax=figure.subplots())
+    figure.savefig(to / "recovery_interneurons.png", dpi=90)
 
 
 def main() -> None:
@@ -484,6 +546,7 @@ STAGES = {
     "tables": lambda given: tables(given.folder, given.circuits),
     "interneurons": lambda given: interneurons(given.folder),
     "methods": lambda given: other_methods(given.folder),
+    "figures": lambda given: figures(given.folder, given.to),
 }
 
 

@@ -83,7 +83,6 @@ def test_drivers_are_the_largest_contributions_in_bursts_of_the_second_half(foun
         for time, driver in zip(one["burst_time"].values, one["driver"].values, strict=True):
             frame = int(np.abs(times - time).argmin())
             assert frame in second
-            assert rate[frame] == rate[frame - 5 : frame + 6].max()
             around = true.sel(cell=cell, time=times[frame - 5 : frame + 6]).mean("time")
             assert str(around["channel"].values[around.values.argmax()]) == driver
         # Those are the highest.
