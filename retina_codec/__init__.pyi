@@ -31,6 +31,7 @@ from .modes import (
     match_modes,
 )
 from .physiology import (
+    explain,
     instantaneous_receptive_field,
     optimize_stimulus,
     phenomena,
@@ -69,6 +70,7 @@ __all__ = [
     "describe_modes",
     "epoch_selectivity",
     "evaluate",
+    "explain",
     "fit_modes",
     "instantaneous_receptive_field",
     "interneurons",

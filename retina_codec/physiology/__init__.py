@@ -13,6 +13,7 @@ from retina_codec.physiology.cell_types import TypeRule, classify_cells
 from retina_codec.physiology.conditioned import mode_conditioned_field
 from retina_codec.physiology.contrast_adaptation import ContrastGain, SlowAdaptation
 from retina_codec.physiology.direction_selectivity import DirectionSelectivity
+from retina_codec.physiology.explaining import explain
 from retina_codec.physiology.flashed_bars import flashed_bars, receptive_field_centres
 from retina_codec.physiology.frequency_doubling import FrequencyDoubling
 from retina_codec.physiology.instantaneous import instantaneous_receptive_field
@@ -49,6 +50,7 @@ __all__ = [
     "TypeRule",
     "classify_cells",
     "compare_phenomena",
+    "explain",
     "flashed_bars",
     "instantaneous_receptive_field",
     "mode_conditioned_field",

@@ -127,12 +127,12 @@ def phenomena(
             "or a recording (DataTree)"
         )
     model = model_or_recording
-    shown = _Shown(model, screen, cells, grey=grey, contrast=contrast)
+    shown = Shown(model, screen, cells, grey=grey, contrast=contrast)
     nodes: dict[str, xr.Dataset] = {}
     fit = {one.name: one.unfit(shown.screen, shown.memory) for one in chosen}
     centred = any(one.centred and not fit[one.name] for one in chosen)
     if centred:
-        nodes["centres"] = shown.centres() if centres is None else _centres_of(centres, shown.cells)
+        nodes["centres"] = shown.centres() if centres is None else centres_of(centres, shown.cells)
     for one in progress_bar(chosen, "phenomena", shown=progress):
         if fit[one.name]:
             nodes[one.name] = _impossible(one, fit[one.name], shown.cells)
@@ -172,7 +172,7 @@ def chosen_phenomena(names: Any) -> list[Phenomenon]:
     return found
 
 
-class _Shown:
+class Shown:
     """A model, and the screen that it looks at."""
 
     def __init__(
@@ -254,7 +254,7 @@ def centre_groups(
     yield from places.items()
 
 
-def _at_centres(one: Phenomenon, shown: _Shown, centres: xr.Dataset) -> xr.Dataset:
+def _at_centres(one: Phenomenon, shown: Shown, centres: xr.Dataset) -> xr.Dataset:
     """Measure each cell on the movie that stands at its receptive field."""
     parts = []
     for place, cells in centre_groups(centres, shown.screen):
@@ -268,7 +268,8 @@ def _at_centres(one: Phenomenon, shown: _Shown, centres: xr.Dataset) -> xr.Datas
     return joined.sel(cell=shown.cells).assign_attrs(parts[0].attrs)
 
 
-def _centres_of(centres: Any, cells: list[str]) -> xr.Dataset:
+def centres_of(centres: Any, cells: list[str]) -> xr.Dataset:
+    """Return the given receptive fields of these cells, or say what they lack."""
     if not isinstance(centres, xr.Dataset) or not {"y", "x"} <= set(centres.data_vars):
         raise TypeError("centres: expected a Dataset with y(cell) and x(cell) in um")
     missing = [cell for cell in cells if cell not in centres["cell"].values]

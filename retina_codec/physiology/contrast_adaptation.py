@@ -31,7 +31,8 @@ class ContrastGain(Phenomenon):
     at high contrast. `gain_ratio` is the a for which N(a x) fits the rate at low
     contrast best: how much more sensitive the cell is at low contrast. 1 for a linear cell and for
     any cell that is a linear filter and a nonlinearity, above 1 with contrast gain control. NaN
-    where filter and nonlinearity explain less than a tenth of the variance at high contrast.
+    where filter and nonlinearity of one half explain less than a tenth of the variance of the other
+    half at high contrast.
 
     Examples
     --------
@@ -126,16 +127,21 @@ def _gain_ratio(parts: list[tuple[np.ndarray, np.ndarray]], cell: int) -> tuple[
     low, high = low_rates[:, cell], high_rates[:, cell]
     if high.var() == 0:
         return np.nan, 0.0
-    # Least squares and not the average alone: held frames are correlated.
-    kernel = np.linalg.lstsq(np.c_[high_seen, np.ones(len(high))], high, rcond=None)[0][:-1]
-    x_low, x_high = low_seen @ kernel, high_seen @ kernel
-    order = np.argsort(x_high)
-    chunks = np.array_split(order, N_BINS)
-    places = np.array([x_high[chunk].mean() for chunk in chunks])
-    heights = np.array([high[chunk].mean() for chunk in chunks])
-    explained = 1 - np.mean((high - np.interp(x_high, places, heights)) ** 2) / high.var()
+    half = len(high) // 2
+    folds = (slice(None, half), slice(half, None))
+    # Each half by what describes the other.
+    explained = float(
+        np.mean(
+            [
+                _explained(_description(high_seen[a], high[a]), high_seen[b], high[b])
+                for a, b in (folds, folds[::-1])
+            ]
+        )
+    )
     if explained < LEAST_EXPLAINED:
-        return np.nan, float(explained)
+        return np.nan, explained
+    kernel, places, heights = _description(high_seen, high)
+    x_low = low_seen @ kernel
 
     def error(log_ratio: float) -> float:
         return float(np.mean((low - np.interp(np.exp(log_ratio) * x_low, places, heights)) ** 2))
@@ -146,9 +152,29 @@ def _gain_ratio(parts: list[tuple[np.ndarray, np.ndarray]], cell: int) -> tuple[
     errors = [error(value) for value in row]
     at = int(np.argmin(errors))
     if at in (0, len(row) - 1) or low.var() == 0:
-        return np.nan, float(explained)
+        return np.nan, explained
     best = minimize_scalar(error, bounds=(row[at - 1], row[at + 1]), method="bounded")
-    return float(np.exp(best.x)), float(explained)
+    return float(np.exp(best.x)), explained
+
+
+def _description(seen: np.ndarray, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Filter, and the nonlinearity as mean rates at drives."""
+    # Least squares and not the average alone: held frames are correlated.
+    kernel = np.linalg.lstsq(np.c_[seen, np.ones(len(rate))], rate, rcond=None)[0][:-1]
+    drive = seen @ kernel
+    chunks = np.array_split(np.argsort(drive), N_BINS)
+    places = np.array([drive[chunk].mean() for chunk in chunks])
+    heights = np.array([rate[chunk].mean() for chunk in chunks])
+    return kernel, places, heights
+
+
+def _explained(
+    description: tuple[np.ndarray, np.ndarray, np.ndarray], seen: np.ndarray, rate: np.ndarray
+) -> float:
+    """Share of the variance of a rate that filter and nonlinearity explain."""
+    kernel, places, heights = description
+    error = np.mean((rate - np.interp(seen @ kernel, places, heights)) ** 2)
+    return float(1 - error / rate.var()) if rate.var() > 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class DirectionSelectivity(Phenomenon):
     duration: float = 1.0
     skip: float = 0.25
     n_directions: int = 8
-    n_phases: int = 2
+    n_phases: int = 4
 
     def _size(self) -> tuple[float, float]:
         return self.period, self.period

@@ -53,9 +53,9 @@ class ObjectMotion(Phenomenon):
     period: float = 400.0
     radius: float = 250.0
     jitter: float = 250.0
-    duration: float = 1.2
+    duration: float = 1.0
     settle: float = 0.3
-    n_walks: int = 6
+    n_walks: int = 8
     seed: int = 0
 
     def _size(self) -> tuple[float, float]:

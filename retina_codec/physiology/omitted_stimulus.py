@@ -20,6 +20,7 @@ from retina_codec.physiology.trials import (
 from retina_codec.stimuli.screen import Screen
 
 LEAST_SLOPE_PERIODS = 3
+AFTER = 0.02  # seconds after the peak of the answer to the end of the last flash
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class OmittedStimulus(Phenomenon):
 
     - `omitted_stimulus_index` = (omitted - train) / (omitted + train), mean over periods: `train`
       the largest rate within P/2 of L after the last flash, `omitted` the largest from L - P/2 to
-      L + 3P/2 after the time at which the next flash would have come. Above 0 where the missing
+      L + 3P/2 after the time at which the next flash would have come (and not before what is
+      answered to the end of the last flash has passed). Above 0 where the missing
       flash is answered more than those shown;
     - `omitted_latency_slope`: slope, over periods, of the time from the last flash to the peak of
       the omitted response, for cells whose index is above 0 at three periods or more: 1 where the
@@ -59,7 +61,7 @@ class OmittedStimulus(Phenomenon):
 
     contrast: float = 1.2
     flash: float = 0.04
-    periods: tuple[float, ...] = (0.06, 0.08, 0.1, 0.12)
+    periods: tuple[float, ...] = (0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.12)
     n_flashes: int = 12
 
     def _memory(self) -> float:
@@ -112,7 +114,7 @@ class OmittedStimulus(Phenomenon):
             for cell, delay in enumerate(latency.values):
                 one = trials.isel(trial=i, cell=cell, drop=True)
                 train[i, cell] = within(one, delay - 1.5 * period, delay - 0.5 * period).max()
-                after = within(one, delay - 0.5 * period, delay + 1.5 * period)
+                after = within(one, *self._window(delay, float(period)))
                 omitted[i, cell] = after.max()
                 at[i, cell] = peak_time(after) + period
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -148,8 +150,13 @@ class OmittedStimulus(Phenomenon):
             reason,
             rate,
             **kept,
+            flash_latency=latency.assign_attrs(units="s", long_name="from a flash to the peak"),
             response=trials,
         )
+
+    def _window(self, delay: float, period: float) -> tuple[float, float]:
+        """Where the omitted response is looked for, seconds after the missing flash."""
+        return delay + max(-0.5 * period, self.flash + AFTER - period), delay + 1.5 * period
 
     def _latency(self, trials: xr.DataArray) -> xr.DataArray:
         """Time (cell) from a flash to the peak after the first one, in the slowest train."""
@@ -164,11 +171,11 @@ class OmittedStimulus(Phenomenon):
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Pair the omitted response with the same stretch of the train, two periods before."""
         onset = movie["onset"].values
-        delay = float(self._latency(found["response"].expand_dims("cell", -1))[0])
+        delay = float(found["flash_latency"])
         pairs = []
         for period in np.unique(movie["period"].values):
             shown = np.isclose(movie["period"].values, period)
-            start, stop = delay - 0.5 * period, delay + 1.5 * period
+            start, stop = self._window(delay, float(period))
             pairs.append(
                 tuple(
                     shown & (onset >= start - shift - 1e-9) & (onset < stop - shift - 1e-9)

@@ -132,7 +132,8 @@ class Phenomenon(ABC):
         -------
         Dataset
             Over `cell`, the indices, NaN where a cell does not respond, and `reason`; with it
-            `response` (trial, onset, cell) and what the indices were computed from.
+            `response` (trial, onset, cell), whose coordinates `trial_...` are the conditions of
+            the trials, and what the indices were computed from.
 
         Raises
         ------
@@ -198,6 +199,11 @@ class Phenomenon(ABC):
         }
         told = np.broadcast_to(np.asarray(reason, dtype=str), mute.shape)
         table = over_cells(masked, self.indices, told, rate["cell"], **asdict(self))
+        if "response" in kept:
+            # A tuning curve has a dim of the same name as the condition of a trial.
+            of_trial = [str(k) for k, v in kept["response"].coords.items() if v.dims == ("trial",)]
+            names = {name: f"trial_{name}" for name in of_trial if name != "trial"}
+            kept["response"] = kept["response"].rename(names)
         return table.assign(kept)
 
     def _no_response(self, what: str) -> str:

@@ -23,6 +23,12 @@ from retina_codec.plot.mode_filters import dictionary_with_filters
 from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mode_features
 from retina_codec.plot.mode_reading import cell_clusters, mode_triggered_average, mode_tuning
 from retina_codec.plot.movies import movie_frames
+from retina_codec.plot.phenomena import (
+    explanation,
+    phenomena_agreement,
+    phenomena_table,
+    phenomenon,
+)
 from retina_codec.plot.quality import reliability, scores, training
 from retina_codec.plot.recovered import burst, recovery, recovery_curve
 from retina_codec.plot.responses import prediction
@@ -39,6 +45,7 @@ __all__ = [
     "dictionary",
     "dictionary_with_filters",
     "epoch_selectivity",
+    "explanation",
     "filters",
     "interneuron_fields",
     "interneuron_map",
@@ -52,6 +59,9 @@ __all__ = [
     "mode_triggered_average",
     "mode_tuning",
     "movie_frames",
+    "phenomena_agreement",
+    "phenomena_table",
+    "phenomenon",
     "prediction",
     "ranking_comparison",
     "recovery",
