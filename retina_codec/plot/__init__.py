@@ -23,6 +23,7 @@ from retina_codec.plot.mode_filters import dictionary_with_filters
 from retina_codec.plot.mode_maps import coactivation, dictionary, mode_cells, mode_features
 from retina_codec.plot.mode_reading import cell_clusters, mode_triggered_average, mode_tuning
 from retina_codec.plot.movies import movie_frames
+from retina_codec.plot.optimized import optimized_stimulus
 from retina_codec.plot.phenomena import (
     explanation,
     phenomena_agreement,
@@ -30,6 +31,11 @@ from retina_codec.plot.phenomena import (
     phenomenon,
 )
 from retina_codec.plot.quality import reliability, scores, training
+from retina_codec.plot.receptive_fields import (
+    fields_over_time,
+    mode_conditioned_fields,
+    receptive_field,
+)
 from retina_codec.plot.recovered import burst, recovery, recovery_curve
 from retina_codec.plot.responses import prediction
 from retina_codec.plot.timeline import mode_timeline
@@ -46,6 +52,7 @@ __all__ = [
     "dictionary_with_filters",
     "epoch_selectivity",
     "explanation",
+    "fields_over_time",
     "filters",
     "interneuron_fields",
     "interneuron_map",
@@ -53,17 +60,20 @@ __all__ = [
     "layer_statistics",
     "mode_cells",
     "mode_choice",
+    "mode_conditioned_fields",
     "mode_features",
     "mode_page",
     "mode_timeline",
     "mode_triggered_average",
     "mode_tuning",
     "movie_frames",
+    "optimized_stimulus",
     "phenomena_agreement",
     "phenomena_table",
     "phenomenon",
     "prediction",
     "ranking_comparison",
+    "receptive_field",
     "recovery",
     "recovery_curve",
     "reliability",
