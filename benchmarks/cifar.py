@@ -7,7 +7,8 @@
 
 Of 2,000 images, sorted by category, the first half of each category's fits the modes and the second
 half is what they are scored on. `untrained` is the same network with random weights, whose batch
-norms have the means and variances of the images. Each stage keeps what it made in FOLDER and does
+norms have the means and variances of the images, on every fourth image; `trained_few` is the
+trained one on those. Each stage keeps what it made in FOLDER and does
 not do it twice; one that was killed is called again. `tables` prints Markdown.
 """
 
@@ -26,25 +27,27 @@ from torch import nn
 
 import retina_codec as rc
 
-NETWORKS = ("trained", "untrained")
+NETWORKS = ("trained", "trained_few", "untrained")
 HIERARCHY = {
     "animal": ["bird", "cat", "deer", "dog", "frog", "horse"],
     "vehicle": ["airplane", "automobile", "ship", "truck"],
 }
-FITTED = 100  # images of each category
 MODES = {"n_modes": 48, "k": 4, "max_epochs": 100, "progress": False}
 SEEDS = (0, 1)
-# Blocks that are ablated, and at how many channels; random orders are tried at two of these.
+# Blocks that are ablated, the quickest first, and at how many channels; random orders are tried at
+# two of these.
 CURVES = {
-    "layer1.2": [1, 2, 4, 6, 8, 12],
-    "layer2.1": [1, 2, 4, 8, 16, 24],
-    "layer3.0": [1, 2, 6, 16, 32, 51],
     "layer3.2": [1, 2, 6, 16, 32, 51],
+    "layer3.0": [1, 2, 6, 16, 32, 51],
+    "layer2.1": [1, 2, 4, 8, 16, 24],
+    "layer1.2": [1, 2, 4, 6, 8, 12],
 }
+QUANTITIES = ("contribution", "activation")
 CURVE_IMAGES = 50  # of each category
 N_RANDOM = 20
-# The control has fewer steps: its contributions are compared, not ablated.
+# The control has fewer steps and images: its contributions are compared, not ablated.
 STEPS = {"trained": 20, "untrained": 8}
+EVERY = {"trained": 1, "untrained": 4}
 
 
 def images() -> xr.DataArray:
@@ -64,8 +67,9 @@ def fitting(data: xr.DataArray | xr.Dataset) -> np.ndarray:
     labels = data["label"].values
     place = np.zeros(len(labels), dtype=int)
     for label in np.unique(labels):
-        place[labels == label] = np.arange((labels == label).sum())
-    return place < FITTED
+        own = labels == label
+        place[own] = 2 * np.arange(own.sum()) // own.sum()
+    return place == 0
 
 
 def network(kind: str, pictures: xr.DataArray) -> rc.classifiers.Classifier:
@@ -91,12 +95,12 @@ def contributions(folder: Path, kinds: list[str]) -> None:
     pictures = images()
     for kind in kinds:
         store = folder / f"{kind}.zarr"
-        if store.exists():
+        if kind not in STEPS or store.exists():
             continue
         start = time.perf_counter()
         rc.contributions(
             network(kind, pictures),
-            pictures,
+            pictures[:: EVERY[kind]],
             split_sign=True,
             sum_over=("y", "x"),
             extras="activation",
@@ -107,10 +111,18 @@ def contributions(folder: Path, kinds: list[str]) -> None:
         said("contributions", kind, start)
 
 
-def layer_data(folder: Path, kind: str) -> dict[str, xr.Dataset]:
+def tree_of(folder: Path, kind: str) -> xr.DataTree:
     """Read contributions and activations of each block, with the category of each image."""
-    tree = rc.open_contributions(folder / f"{kind}.zarr")
-    return {name: node.to_dataset().load() for name, node in tree["layers"].children.items()}
+    tree = rc.open_contributions(folder / f"{kind.removesuffix('_few')}.zarr").load()
+    return tree.isel(image=slice(None, None, EVERY["untrained"])) if "few" in kind else tree
+
+
+def layer_data(folder: Path, kind: str) -> dict[str, xr.Dataset]:
+    """Return the same block by block."""
+    return {
+        str(name): node.to_dataset()
+        for name, node in tree_of(folder, kind)["layers"].children.items()
+    }
 
 
 def fitted_modes(data: xr.Dataset, quantity: str, seed: int) -> tuple[rc.Modes, xr.Dataset]:
@@ -129,23 +141,24 @@ def fitted_modes(data: xr.Dataset, quantity: str, seed: int) -> tuple[rc.Modes, 
 def modes(folder: Path, kinds: list[str]) -> None:
     """Statistics of all blocks; modes of each block, of contributions and of activations."""
     for kind in kinds:
-        if not (folder / f"{kind}.zarr").exists():
+        if not (folder / f"{kind.removesuffix('_few')}.zarr").exists():
             continue
         path = folder / f"statistics_{kind}.nc"
         if not path.exists():
             start = time.perf_counter()
-            tree = rc.open_contributions(folder / f"{kind}.zarr").load()
-            rc.save_tree(rc.analysis.layer_statistics(tree, "label", n_draws=500), path)
+            found = rc.analysis.layer_statistics(tree_of(folder, kind), "label", n_draws=500)
+            rc.save_tree(found, path)
             said("statistics", kind, start)
         every = layer_data(folder, kind)
-        for seed in SEEDS:
-            for name, data in every.items():
+        blocks = every if kind == "trained" else CURVES
+        for seed in SEEDS if kind == "trained" else SEEDS[:1]:
+            for name in blocks:
                 for quantity in ("contribution", "activation"):
                     path = folder / f"modes_{kind}_{name}_{quantity}_{seed}"
                     if (path / "association.nc").exists():
                         continue
                     start = time.perf_counter()
-                    found_modes, found = fitted_modes(data, quantity, seed)
+                    found_modes, found = fitted_modes(every[name], quantity, seed)
                     found_modes.save(path)
                     rc.save_tree(found, path / "association.nc")
                     said("modes", path.name, start)
@@ -191,6 +204,98 @@ def curves(folder: Path, preserve: bool) -> None:
         said("preserve" if preserve else "ablate", name, start)
 
 
+def interval(data: xr.Dataset, name: str, digits: int = 2, **where: str) -> str:
+    """Write a number and its interval."""
+    value, low, high = (
+        float(data[f"{name}{end}"].sel({k: v for k, v in where.items() if k in data[name].dims}))
+        for end in ("", "_low", "_high")
+    )
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |")
+
+
+def header(*cells: str) -> None:
+    print()
+    row(*cells)
+    row(*["---"] * len(cells))
+
+
+def over_images(r: np.ndarray, loadings: xr.DataArray) -> tuple[float, float]:
+    """Interval of the median best r over modes, images drawn within their category."""
+    labels, values = loadings["label"].values, loadings.transpose("image", "mode").values
+    values = values[:, np.isfinite(r)]
+    names, members = np.unique(labels, return_inverse=True)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(300):
+        own = [rng.choice(np.flatnonzero(members == k), (members == k).sum()) for k in range(10)]
+        part, label = values[np.concatenate(own)], members[np.concatenate(own)]
+        masks = (label[:, None] == np.arange(len(names))).astype(float)
+        masks = (masks - masks.mean(0)) / masks.std(0)
+        sd = part.std(0)
+        found = ((part - part.mean(0)) / np.where(sd > 0, sd, np.nan)).T @ masks / len(part)
+        drawn.append(np.nanmedian(found.max(axis=1)))
+    return tuple(np.percentile(drawn, [2.5, 97.5]))
+
+
+def tables(folder: Path) -> None:
+    """Print what was found, as Markdown."""
+    for kind in NETWORKS:
+        path = folder / f"statistics_{kind}.nc"
+        if not path.exists():
+            continue
+        found = rc.open_tree(path).to_dataset()
+        print(f"\n{kind}")
+        header("block", *(f"{n}, {q}" for n in ("sparsity", "participation ratio")
+                          for q in ("contributions", "activations")),
+               "components for 95 %", "r of the signs")  # fmt: skip
+        for name in found["layer"].values:
+            here = found.sel(layer=name)
+            counts = (int(here["dimensionality"].sel(quantity=q)) for q in QUANTITIES)
+            row(
+                name,
+                *(interval(here, "sparsity", quantity=q) for q in QUANTITIES),
+                *(interval(here, "participation_ratio", quantity=q) for q in QUANTITIES),
+                "{} and {}".format(*counts),
+                interval(here, "sign_correlation"),
+            )
+    header("network", "block", "of", "modes alive", "class modes", "categories with one",
+           "best r, median over modes", "by chance", "r2, new images")  # fmt: skip
+    for kind in NETWORKS:
+        for name in (f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1, 2)):
+            for quantity in QUANTITIES:
+                path = folder / f"modes_{kind}_{name}_{quantity}_0" / "association.nc"
+                if not path.exists():
+                    continue
+                found = rc.open_tree(path).to_dataset().load()
+                best = found["best_r"].values
+                low, high = over_images(best, found["loadings"])
+                row(kind, name, quantity, int(np.isfinite(best).sum()),
+                    int(found["n_class_modes"]), int(found["n_categories"]),
+                    f"{np.nanmedian(best):.2f} ({low:.2f} to {high:.2f})",
+                    f"{float(found['chance_best_r'].median()):.2f}",
+                    f"{float(found['held_out_r2']):.2f}")  # fmt: skip
+    header("what", "block", "ranking", "score, mean over categories",
+           "contribution modes minus this", "where random: score", "random: mean (range)",
+           "share of random as extreme")  # fmt: skip
+    for what in ("ablate", "preserve"):
+        for name in CURVES:
+            path = folder / f"{what}_{name}.nc"
+            if not path.exists():
+                continue
+            found = rc.open_tree(path).to_dataset().load()
+            drawn = found["random_mean_score"].values
+            for ranking in found["ranking"].values:
+                here = found.sel(ranking=ranking)
+                row(what, name, ranking, interval(here, "mean_score"),
+                    interval(here, "score_difference"), f"{float(here['mean_score_there']):.2f}",
+                    f"{drawn.mean():.2f} ({drawn.min():.2f} to {drawn.max():.2f})",
+                    f"{float(here['random_share']):.2f}")  # fmt: skip
+
+
 def said(stage: str, what: str, start: float) -> None:
     """Print how long a part of a stage took, and the most memory the process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -211,3 +316,5 @@ if __name__ == "__main__":
         modes(given.folder, given.networks)
     elif given.stage == "curves":
         curves(given.folder, given.preserve)
+    else:
+        tables(given.folder)

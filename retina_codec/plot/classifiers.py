@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 
 from retina_codec._common.checks import nearest_names, require_choice
@@ -372,7 +373,7 @@ def mode_page(
         for sign, color in (("positive", VERMILION), ("negative", BLUE)):
             mask = marked[i].sel(sign=sign).values
             if mask.any() and not mask.all():
-                ax.contour(mask, [0.5], colors=[color], linewidths=1.6)
+                _outline(ax, mask, color)
         ax.set_axis_off()
         told = []
         if "label" in images.coords:
@@ -387,16 +388,30 @@ def mode_page(
     return found
 
 
+def _outline(ax: Axes, mask: np.ndarray, color: str) -> None:
+    """Draw the edges between pixels that are marked and those that are not."""
+    padded = np.pad(mask, 1)
+    height, width = mask.shape
+    across = np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1])  # edges below row y - 1
+    along = np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:])
+    lines = [[(x - 0.5, y - 0.5), (x + 0.5, y - 0.5)] for y, x in across]
+    lines += [[(x - 0.5, y - 0.5), (x - 0.5, y + 0.5)] for y, x in along]
+    ax.add_collection(LineCollection(lines, colors=color, linewidths=1.6, capstyle="projecting"))
+    ax.set(xlim=(-0.6, width - 0.4), ylim=(height - 0.4, -0.6))
+
+
 def _channels(ax: Axes, row: xr.DataArray, mode: Any) -> None:
     """Draw the weights of the channels, both signs."""
     place = np.arange(row.sizes["channel"])
     parts = {"": row} if "sign" not in row.dims else {
         str(sign): row.sel(sign=sign) for sign in row["sign"].values
     }  # fmt: skip
-    for name, part in parts.items():
+    width = 0.8 / len(parts)
+    for i, (name, part) in enumerate(parts.items()):
         color = {"positive": VERMILION, "negative": BLUE}.get(name, BLACK)
         label = {"positive": "helping part", "negative": "hindering part"}.get(name)
-        ax.bar(place, part.values, 0.8, color=color, label=label)
+        at = place + width * (i - (len(parts) - 1) / 2)
+        ax.bar(at, part.values, width, color=color, label=label)
     ax.axhline(0, color=BLACK, linewidth=0.7)
     ax.set(xlabel="channel", ylabel="weight in the mode", title=f"mode {mode}")
     if len(parts) > 1:
