@@ -29,7 +29,7 @@ from recovery import MINUTES, SIZE, Job, load, simulate
 import retina_codec as rc
 
 KINDS = ("trained", "untrained", "refitted")
-METHOD = rc.methods.IntegratedGradients(steps=8)
+METHOD = rc.methods.IntegratedGradients(steps=4)
 # One mode a sample would be a clustering of samples, not teams that add up.
 N_MODES, K = (16, 32, 64, 128), (2, 3)
 MOST_ACTIVE = 3.0
@@ -38,7 +38,12 @@ LAYERS = {"relu1": ("relu1", "bipolar"), "relu2": ("relu2", "ganglion_input")}
 GROUPS = {"motion": ["grating", "bar"]}
 CLASSES = ("on_step", "off_step", "motion")
 MAX_EPOCHS = 60
-CELLS_APART = 4  # every fourth cell is described: each costs as much as the first
+PROBED_APART = 3  # every third cell is shown the probe: one of each type
+TIMES_APART = 3  # every third moment is fitted to: neighbours are nearly the same
+CELLS_APART = 2  # every second of these is described: each costs as much as the first
+
+Trees = dict[str, dict[str, xr.DataTree]]  # by movie and network
+Fits = dict[str, list[rc.Modes]]  # by network, a seed each
 
 
 def movies() -> dict[str, xr.DataArray]:
@@ -60,12 +65,15 @@ def movies() -> dict[str, xr.DataArray]:
     }
 
 
-def decomposed(model: rc.Model, movie: xr.DataArray, path: Path) -> xr.DataTree:
+def decomposed(
+    model: rc.RetinaModel, movie: xr.DataArray, path: Path, every: int = 1
+) -> xr.DataTree:
     """Contributions to each cell and activations, summed over places; computed once."""
     if not path.exists():
         tree = rc.contributions(
             model,
             movie,
+            target=rc.targets.Output(list(model.outputs[::every])),
             method=METHOD,
             split_sign=True,
             sum_over=("y", "x"),
@@ -94,6 +102,14 @@ def fitted(layer: xr.DataArray, n_modes: int, k: int, seed: int, **options):
         layer, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False,
         **{"max_epochs": MAX_EPOCHS, **options},
     )  # fmt: skip
+
+
+def once(layer: xr.DataArray, n_modes: int, k: int, seed: int, path: Path) -> rc.Modes:
+    """Fit, or read what has been fitted already."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fitted(layer, n_modes, k, seed).save(path)
+    return rc.load_modes(path)
 
 
 def table(heading: list[str], rows: list[list[object]]) -> None:
@@ -127,25 +143,33 @@ def choose(layer: xr.DataArray, seeds: int) -> tuple[int, int]:
     return int(curve.attrs["recommended_n_modes"]), int(curve.attrs["recommended_k"])
 
 
-def sparse_scores(trees: dict[str, xr.DataTree], n_modes: int, k: int, seeds: int) -> None:
+def sparse_scores(trees: Trees, fits: Fits, n_modes: int, k: int) -> None:
     """Reconstruction beside PCA and NMF of as many components as modes are active."""
-    trained = columns(trees["trained"])
-    topk = {"n_modes": n_modes, "k": k}
-    kinds = {
-        f"TopK, {n_modes} modes, k = {k}": (trained, topk),
-        f"BatchTopK, {n_modes} modes, k = {k}": (trained, {**topk, "autoencoder": "batch_topk"}),
-        f"PCA, {k} components": (trained, {"n_modes": k, "k": k, "autoencoder": "pca"}),
-        f"NMF, {k} components": (trained, {"n_modes": k, "k": k, "autoencoder": "nmf"}),
-        "TopK, untrained network": (columns(trees["untrained"]), topk),
-        "TopK, refitted circuit": (columns(trees["refitted"]), topk),
+    trained = columns(trees["fit"]["trained"])
+    kinds: dict[str, tuple[str, list[rc.Modes]]] = {
+        f"TopK, {n_modes} modes, k = {k}": ("trained", fits["trained"])
     }
+    for name, size, autoencoder in (
+        (f"BatchTopK, {n_modes} modes, k = {k}", n_modes, "batch_topk"),
+        (f"PCA, {k} components", k, "pca"),
+        (f"NMF, {k} components", k, "nmf"),
+    ):
+        kinds[name] = "trained", [fitted(trained, size, k, 0, autoencoder=autoencoder)]
+    kinds["TopK, untrained network"] = "untrained", fits["untrained"]
+    kinds["TopK, refitted circuit"] = "refitted", fits["refitted"]
     rows = []
-    for name, (layer, options) in kinds.items():
-        scores = [fitted(layer, seed=seed, **options).score() for seed in range(seeds)]
-        r2 = [float(score["mean_r2"]) for score in scores]
-        l0 = np.mean([float(score["l0"]) for score in scores])
-        rows.append([name, f"{np.mean(r2):.3f} ({min(r2):.3f} to {max(r2):.3f})", f"{l0:.2f}"])
-    table(["held-out stretches", "R2, mean and range over seeds", "active modes"], rows)
+    for name, (kind, of_seeds) in kinds.items():
+        scores = [modes.score() for modes in of_seeds]
+        elsewhere = [modes.score(columns(trees["test"][kind])) for modes in of_seeds]
+        row = [name]
+        for found in (scores, elsewhere):
+            r2 = [float(score["mean_r2"]) for score in found]
+            spread = f" ({min(r2):.3f} to {max(r2):.3f})" if len(r2) > 1 else ""
+            row.append(f"{np.mean(r2):.3f}{spread}")
+        rows.append([*row, f"{np.mean([float(score['l0']) for score in scores]):.2f}"])
+    table(
+        ["R2, mean and range over seeds", "held-out stretches", "other photographs", "active"], rows
+    )
 
 
 def stability(layer: xr.DataArray, n_modes: int, k: int, seeds: int) -> None:
@@ -163,21 +187,20 @@ def stability(layer: xr.DataArray, n_modes: int, k: int, seeds: int) -> None:
     table(["median cosine of matched modes", ""], rows)
 
 
-def truth(
-    test: dict[str, xr.DataTree], modes: dict[str, list], simulation: xr.DataTree, seeds: int
-) -> None:
+def truth(test: dict[str, xr.DataTree], fits: Fits, simulation: xr.DataTree) -> None:
     """Compare modes, and the columns that they were fitted to, with the true contributions."""
     rates = {kind: tree["target"] for kind, tree in test.items()}
     loadings = {f"{kind}, raw columns": raw(columns(tree)) for kind, tree in test.items()}
     of = {name: name.split(",")[0] for name in loadings}
-    for seed in range(seeds):
-        for kind, tree in test.items():
+    for kind, tree in test.items():
+        for seed, modes in enumerate(fits[kind]):
             name = f"{kind}, {seed}"
-            loadings[name] = modes[kind][seed].transform(columns(tree))
+            loadings[name] = modes.transform(columns(tree))
             of[name] = kind
     found = rc.validation.modes_against_truth(
-        loadings, {name: rates[kind] for name, kind in of.items()}, simulation, progress=False
-    )
+        loadings, {name: rates[kind] for name, kind in of.items()}, simulation, method=METHOD,
+        progress=False,
+    )  # fmt: skip
     rows = []
     for cut in np.unique(found["cut"].values):
         r = found["r"].isel(true_channel=np.flatnonzero(found["cut"].values == cut))
@@ -190,7 +213,7 @@ def truth(
 
             row = [cut, removed]
             for kind in test:
-                r_of_seeds = [median(f"{kind}, {seed}") for seed in range(seeds)]
+                r_of_seeds = [median(f"{kind}, {seed}") for seed in range(len(fits[kind]))]
                 row.append(
                     f"{np.median(r_of_seeds):.2f} ({min(r_of_seeds):.2f} to {max(r_of_seeds):.2f})"
                 )
@@ -199,56 +222,62 @@ def truth(
     table(["cut", "rate removed", *test, *(f"raw columns, {kind}" for kind in test)], rows)
 
 
-def probe(
-    trees: dict[str, xr.DataTree], fit: dict[str, xr.DataTree], n_modes: int, k: int, movie
-) -> None:
+def probe(trees: Trees, fits: Fits, n_modes: int, k: int, epochs: xr.DataArray) -> None:
     """AUC of epochs and purity, beside what has no modes, or no training."""
     shown = {}
-    for kind, tree in trees.items():
-        modes = fitted(columns(fit[kind]), n_modes, k, 0)
-        shown[f"modes, {kind}"] = modes.transform(columns(tree))
+    for kind, tree in trees["probe"].items():
+        shown[f"modes, {kind}"] = fits[kind][0].transform(columns(tree))
         shown[f"raw columns, {kind}"] = raw(columns(tree))
-    components = fitted(columns(fit["trained"]), 2 * k, k, 0, autoencoder="pca")
-    shown["PCA, trained"] = components.transform(columns(trees["trained"]))
+    components = fitted(columns(trees["fit"]["trained"]), 2 * k, k, 0, autoencoder="pca")
+    shown["PCA, trained"] = components.transform(columns(trees["probe"]["trained"]))
     for kind in ("trained", "untrained"):
-        of_activations = fitted(columns(fit[kind], "activation"), n_modes, k, 0)
+        of_activations = fitted(columns(trees["fit"][kind], "activation"), n_modes, k, 0)
         shown[f"modes of activations, {kind}"] = of_activations.transform(
-            columns(trees[kind], "activation")
+            columns(trees["probe"][kind], "activation")
         )
     rows = []
     for name, loadings in shown.items():
         found = rc.epoch_selectivity(
-            loadings, movie["epoch"].sel(time=loadings["time"]), ignore=["transition"],
+            loadings, epochs.sel(time=loadings["time"]), ignore=["transition"],
             groups=GROUPS, per="epoch",
         )  # fmt: skip
-        row = [name]
+        row, pure = [name], []
         for one in CLASSES:
             best = found.sel(epoch=one)
             row.append(
                 f"{float(best['best_auc']):.2f} [{float(best['best_auc_low']):.2f}, "
                 f"{float(best['best_auc_high']):.2f}]"
             )
+            own = found.sel(mode=best["best_mode"].item())
+            # Of another class than the one that it tells apart: none.
+            pure.append(
+                f"{float(own['purity']):.2f} [{float(own['purity_low']):.2f}, "
+                f"{float(own['purity_high']):.2f}]"
+                if str(own["assigned"].values) == one
+                else f"{str(own['assigned'].values).replace('_', ' ')}"
+            )
+        row += pure
         row.append(
             f"{float(found['mean_purity']):.2f} [{float(found['mean_purity_low']):.2f}, "
             f"{float(found['mean_purity_high']):.2f}]"
         )
         rows.append(row)
-    table(["", *(f"AUC, {name.replace('_', ' ')}" for name in CLASSES), "purity"], rows)
+    names = [name.replace("_", " ") for name in CLASSES]
+    table(
+        ["", *(f"AUC, {name}" for name in names), *(f"its purity, {name}" for name in names),
+         "purity of all"], rows,
+    )  # fmt: skip
 
 
-def labels(
-    trees: dict[str, xr.DataTree], fit: dict[str, xr.DataTree], n_modes: int, k: int, movie
-) -> None:
-    """Say what modes carry on the probe movie: features at each cell's place, cell by cell."""
+def labels(trees: dict[str, xr.DataTree], fits: Fits, features: xr.Dataset) -> None:
+    """Say what modes carry on the probe movie, cell by cell, by features of the whole field."""
     rows = []
     for kind, tree in trees.items():
-        loadings = fitted(columns(fit[kind]), n_modes, k, 0).transform(columns(tree))
+        loadings = fits[kind][0].transform(columns(tree))
         active = (loadings > 0).mean(["time", "cell"]).values > 0.001
         loadings = loadings.isel(mode=np.flatnonzero(active))
         described = rc.describe_modes(
-            loadings.isel(cell=slice(None, None, CELLS_APART)),
-            rc.stimulus_features(movie),
-            max_lag=0.2,
+            loadings.isel(cell=slice(None, None, CELLS_APART)), features, max_lag=0.2
         )
         row = [kind, str(int(active.sum()))]
         for label in ("light", "motion", "mixed", "none"):
@@ -267,6 +296,9 @@ def main() -> None:
     parser.add_argument("--circuit", default="default")
     parser.add_argument("--layer", default="relu1", choices=list(LAYERS))
     parser.add_argument("--seeds", type=int, default=3, help="of the autoencoders")
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("MODES", "K"), help="as was chosen before"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     job = Job(given.circuit, MINUTES, 0)
@@ -277,27 +309,36 @@ def main() -> None:
         model = load(given.folder, job, kind, shown["test"])
         for name, movie in shown.items():
             path = given.folder / "modes" / f"{given.circuit}_{kind}_{name}.nc"
-            trees[name][kind] = decomposed(model, movie, path)
+            every = PROBED_APART if name == "probe" else 1
+            trees[name][kind] = decomposed(model, movie, path, every)
             trees[name][kind].attrs["asked"] = given.layer
+    trees["fit"] = {
+        kind: tree.isel(time=slice(None, None, TIMES_APART)) for kind, tree in trees["fit"].items()
+    }
     trained = columns(trees["fit"]["trained"])
-    n_modes, k = choose(trained, 2)
-    sparse_scores(trees["fit"], n_modes, k, given.seeds)
-    stability(trained, n_modes, k, given.seeds)
-    modes = {
-        kind: [fitted(columns(tree), n_modes, k, seed) for seed in range(given.seeds)]
+    n_modes, k = given.size or choose(trained, 2)
+    kept = given.folder / "modes" / f"{given.circuit}_{given.layer}_{n_modes}_{k}"
+    fits = {
+        kind: [
+            once(columns(tree), n_modes, k, seed, kept / f"{kind}_{seed}")
+            for seed in range(given.seeds)
+        ]
         for kind, tree in trees["fit"].items()
     }
+    sparse_scores(trees, fits, n_modes, k)
+    test = trees["test"]["trained"]
     of_rate = rc.modes.target_reconstruction(
-        modes["trained"][0],
-        trees["test"]["trained"]["target"],
-        trees["test"]["trained"]["target_baseline"],
-        loadings=modes["trained"][0].transform(columns(trees["test"]["trained"])),
+        fits["trained"][0],
+        test["target"],
+        test["target_baseline"],
+        loadings=fits["trained"][0].transform(columns(test)),
     )
     r = of_rate["r"]
     print(f"\nrates from modes: r {float(r.median()):.3f}, worst {float(r.min()):.3f}", flush=True)
-    truth(trees["test"], modes, simulation, given.seeds)
-    probe(trees["probe"], trees["fit"], n_modes, k, shown["probe"])
-    labels(trees["probe"], trees["fit"], n_modes, k, shown["probe"])
+    truth(trees["test"], fits, simulation)
+    probe(trees, fits, n_modes, k, shown["probe"]["epoch"])
+    stability(trained, n_modes, k, given.seeds)
+    labels(trees["probe"], fits, rc.stimulus_features(shown["probe"]))
 
 
 if __name__ == "__main__":
