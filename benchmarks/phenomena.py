@@ -27,18 +27,18 @@ KINDS = ("trained", "untrained")
 
 def table_of(folder: Path, circuit: str, kind: str, seed: int) -> xr.DataTree | None:
     """Return the result of the battery, made if it is not there; None without the network."""
+    job = recovery.Job(circuit, recovery.MINUTES, seed)
     if kind == "truth":
         path = folder / f"phenomena_{circuit}.nc"
     else:
-        path = recovery.place(folder, circuit, recovery.MINUTES, f"phenomena_{kind}", seed)
-        path = path.with_suffix(".nc")
-        if not recovery.place(folder, circuit, recovery.MINUTES, kind, seed).exists():
+        path = job.place(folder, f"phenomena_{kind}").with_suffix(".nc")
+        if not job.place(folder, kind).exists():
             return None
     if not path.exists():
         model = (
             rc.simulation.circuit(circuit)
             if kind == "truth"
-            else rc.load_model(recovery.place(folder, circuit, recovery.MINUTES, kind, seed))
+            else rc.load_model(job.place(folder, kind))
         )
         start = time.perf_counter()
         rc.save_tree(rc.phenomena(model), path)
