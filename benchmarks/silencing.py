@@ -2,6 +2,7 @@
 
     python benchmarks/silencing.py run NETWORKS FOLDER [--kinds trained untrained] [--seeds 0 1 2]
     python benchmarks/silencing.py phenomena NETWORKS FOLDER [--kinds ...] [--seeds ...]
+    python benchmarks/silencing.py pairs NETWORKS FOLDER [--kinds ...] [--seeds ...]
     python benchmarks/silencing.py tables FOLDER
 
 NETWORKS holds what `benchmarks/recovery.py train` made of the default circuit in 20 minutes
@@ -9,13 +10,15 @@ NETWORKS holds what `benchmarks/recovery.py train` made of the default circuit i
 during one probe movie, called light or motion on a second one, and silenced during a third one,
 all together and beside random units of equal contribution; the same for the channels that weigh
 most in the light and in the motion modes. `phenomena` then silences those channels during three
-classical stimuli, shown in the middle of the field. What is in FOLDER is not done twice. One
+classical stimuli, shown in the middle of the field, and `pairs` every pair of channels of the
+first layer, to see where those two stand among them. What is in FOLDER is not done twice. One
 thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from pathlib import Path
 
@@ -75,7 +78,7 @@ def chosen_modes(described: xr.Dataset, family: str) -> tuple[list[int], str]:
         return labelled, f"{len(labelled)} modes"
     other = {"light": "motion", "motion": "light"}[family]
     more = (described[f"{family}_effect"] - described[f"{other}_effect"]).fillna(-1)
-    return [int(described["mode"].values[int(more.argmax())])], "none labelled; the nearest"
+    return [int(described["mode"].values[int(more.values.argmax())])], "none labelled; the nearest"
 
 
 def run(model: rc.models.RetinaModel, layer: str, trees: dict[str, xr.DataTree]) -> xr.Dataset:
@@ -146,6 +149,25 @@ def phenomena(model: rc.models.RetinaModel, found: xr.Dataset) -> list[str]:
     return rows
 
 
+def pairs(model: rc.models.RetinaModel, layer: str) -> xr.DataArray:
+    """Find the selectivity of every pair of a layer's channels, silenced during the third probe movie."""
+    movie = probe(model, 2, **SILENCED_PROBE)
+    chosen = list(itertools.combinations(range(4 * N_CHANNELS[layer]), 2))
+    names = [", ".join(map(str, pair)) for pair in chosen]
+    before = model.predict(movie)
+    after = [rc.ablate(model, layer, channels=pair).predict(movie) for pair in chosen]
+    rest = model.predict(xr.zeros_like(movie[: model.history])).isel(time=0, drop=True)
+    without = xr.Dataset(
+        {
+            "response": xr.concat([before, *after], "intervention"),
+            "at_baseline": rest,
+        },
+        {"intervention": ["nothing", *names], "silenced": names},
+        {"model_fingerprint": model.fingerprint, "parameters": "{}"},
+    )
+    return rc.interventions.silencing_effects(without, RESPONSES, n_draws=20)["selectivity"]
+
+
 def tables(folder: Path) -> None:
     """Print one table a layer: losses and controls, then selectivity and dissociation."""
     found = {path.stem: xr.open_dataset(path).load() for path in sorted(folder.glob("*.nc"))}
@@ -183,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("run", "phenomena", "tables"))
+    parser.add_argument("stage", choices=("run", "phenomena", "pairs", "tables"))
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--kinds", nargs="+", default=["trained", "untrained"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -195,6 +217,13 @@ def main() -> None:
         tables(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if given.stage == "pairs":
+        for kind, seed in itertools.product(given.kinds, given.seeds):
+            if (given.folders[0] / f"{kind}_{seed}").exists():
+                model = rc.load_model(given.folders[0] / f"{kind}_{seed}")
+                print(f"\n### {LAYERS[0]}_{kind}_{seed}")
+                print(pairs(model, LAYERS[0]).to_series().sort_values().round(2).to_string())
+        return
     if given.stage == "phenomena":
         for path in sorted(folder.glob("*.nc")):
             layer, kind, seed = path.stem.split("_")
