@@ -150,7 +150,7 @@ def phenomena(model: rc.models.RetinaModel, found: xr.Dataset) -> list[str]:
 
 
 def pairs(model: rc.models.RetinaModel, layer: str) -> xr.DataArray:
-    """Find the selectivity of every pair of a layer's channels, silenced during the third probe movie."""
+    """Silence every pair of a layer's channels during the third probe: their selectivities."""
     movie = probe(model, 2, **SILENCED_PROBE)
     chosen = list(itertools.combinations(range(4 * N_CHANNELS[layer]), 2))
     names = [", ".join(map(str, pair)) for pair in chosen]
