@@ -87,6 +87,6 @@ def mode_choice(curve: xr.Dataset, *, figure: Figure | SubFigure | None = None) 
         if name != "l0":
             ax.set_ylim(top=1.02)
         else:
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.1 * float(curve[name].max()))  # room for the ring
     legend_beside(axes[-1])
     return axes

@@ -44,6 +44,7 @@ from retina_codec.plot.style import (
     styled,
 )
 
+KEY_HEIGHT = 26  # points that the key of the epochs takes above them
 IN_STRIP = 12  # frames
 REST = ("", "transition")  # epochs that are none
 # Warm for light and cool for motion, as for the labels of modes.
@@ -175,7 +176,9 @@ def mode_timeline(
     onsets = shown["time"].values
     heat.set_xlim(onsets[0], onsets[-1] + bin_of(shown))
     if cell is not None:
-        axes[0].set_title(f"cell {cell}")
+        # Above the key of the epochs, where there is one.
+        keyed = axes[0].get_legend() is not None
+        axes[0].set_title(f"cell {cell}", pad=KEY_HEIGHT if keyed else None)
     return axes
 
 

@@ -35,6 +35,7 @@ def test_points_are_those_of_the_curve(curve):
         assert float(np.ravel(ring.get_ydata())[0]) == pytest.approx(
             float(mean.sel(k=2, n_modes=8))
         )
+    assert axes[2].get_ylim() == (0, pytest.approx(1.1 * float(curve["l0"].max())))
 
 
 def test_bad_curves_are_named(curve):

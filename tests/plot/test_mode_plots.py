@@ -31,6 +31,13 @@ def test_timeline_with_frames_and_contributions(loadings, contribution, node):
     assert drawn.shape == (8, expected.sizes["time"])
     np.testing.assert_allclose(drawn[0], expected.isel(sign=0, channel=0))
     assert [t.get_text() for t in heat.get_yticklabels()][:5] == ["+0", "+1", "+2", "+3", "-0"]
+    canvas = axes[0].figure.canvas
+    canvas.draw()
+    title = next(
+        t for t in axes[0].get_children() if getattr(t, "get_text", str)() == "cell cell 02"
+    )
+    key = axes[0].get_legend().get_window_extent()
+    assert title.get_window_extent().y0 >= key.y1 - 1
     mean = plot.mode_timeline(loadings, contribution=contribution.isel(sign=1, drop=True))
     np.testing.assert_allclose(
         mean[-2].images[0].get_array()[2], contribution[:300, :, 1, 2].mean("cell")
