@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from retina_codec._common.checks import require_dims
+from retina_codec.classifiers.preprocessing import Preprocessing
 from retina_codec.models.model import Batch, LayerGeometry, Model
 
 
@@ -104,9 +105,12 @@ class Classifier(Model):
         Takes normalised images ``(image, color, y, x)`` and gives logits ``(image, category)``.
     categories : sequence of str
         Names of the outputs.
+    preprocess : Preprocessing or torchvision transform, optional
+        Resizing and cropping, which `open_images` does, and mean and sd; see `Preprocessing`.
     mean, sd : sequence of float, optional
-        Of each colour, for images in [0, 1]. Without them the network sees the images as they
-        are (uint8 divided by 255), and any number of colours and any range is taken.
+        Of each colour, for images in [0, 1]: short for a `preprocess` that only normalises.
+        Without them the network sees the images as they are (uint8 divided by 255), and any number
+        of colours and any range is taken.
     layers, default_layers
         As for `retina_codec.models.Model`.
     geometry : mapping of str to LayerGeometry, optional
@@ -118,7 +122,9 @@ class Classifier(Model):
     ------
     ValueError
         If only one of `mean` and `sd` is given, they differ in length, or an `sd` is not
-        positive; if category names repeat.
+        positive; if `preprocess` is given beside them; if category names repeat.
+    TypeError
+        If `preprocess` is something else.
 
     Examples
     --------
@@ -132,6 +138,7 @@ class Classifier(Model):
         network: nn.Module,
         *,
         categories: Sequence[str],
+        preprocess: Any = None,
         mean: Sequence[float] | None = None,
         sd: Sequence[float] | None = None,
         layers: Mapping[str, nn.Module] | None = None,
@@ -148,17 +155,28 @@ class Classifier(Model):
             default_layers=default_layers,
             exclusive_outputs=True,
         )
-        if (mean is None) != (sd is None):
-            raise ValueError(f"mean={mean} and sd={sd}: give both, or neither")
-        self.mean = None if mean is None else tuple(float(value) for value in mean)
-        self.sd = None if sd is None else tuple(float(value) for value in sd)
-        if self.mean is not None and self.sd is not None:
-            if len(self.mean) != len(self.sd):
-                raise ValueError(f"mean={mean} and sd={sd} differ in length; one value a colour")
-            if not all(value > 0 for value in self.sd):
-                raise ValueError(f"sd={sd}; expected positive numbers")
+        if preprocess is not None and (mean is not None or sd is not None):
+            raise ValueError(
+                "preprocess and mean or sd are given: mean and sd are short for a preprocess that "
+                "only normalises, and are part of it; give one of them"
+            )
+        self.preprocess = (
+            Preprocessing(mean=_numbers(mean), sd=_numbers(sd))
+            if preprocess is None
+            else Preprocessing.of(preprocess)
+        )
         self.geometry = dict(geometry or {})
         self.image_size = image_size
+
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """Mean of each colour that is subtracted, for images in [0, 1]."""
+        return self.preprocess.mean
+
+    @property
+    def sd(self) -> tuple[float, ...] | None:
+        """Standard deviation of each colour that is divided by."""
+        return self.preprocess.sd
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "mean": self.mean, "sd": self.sd}
@@ -218,6 +236,10 @@ class Classifier(Model):
         )
 
 
+def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(value) for value in values)
+
+
 class _CountedOutputs(nn.Module):
     """A network whose outputs are checked against the number of categories."""
 
@@ -241,6 +263,7 @@ def from_module(
     net: nn.Module,
     *,
     categories: Sequence[str],
+    preprocess: Any = None,
     mean: Sequence[float] | None = None,
     sd: Sequence[float] | None = None,
     layers: Mapping[str, nn.Module] | None = None,
@@ -255,9 +278,14 @@ def from_module(
         in evaluation mode, and left in the mode it is in.
     categories : sequence of str
         Names of the outputs, in their order.
+    preprocess : Preprocessing or torchvision transform, optional
+        What pictures go through, such as ``weights.transforms()`` of torchvision, or a ``Compose``
+        of Resize, CenterCrop, ToTensor and Normalize. The network sees ``(image - mean) / sd`` of
+        images in [0, 1]; resizing and cropping are left to ``open_images(...,
+        preprocess=model.preprocess)``, because images in one array have one size.
     mean, sd : sequence of float, optional
-        Of each colour, for images in [0, 1]: the network sees ``(image - mean) / sd``. Without
-        them it sees the images as they are.
+        Of each colour: short for a `preprocess` that only normalises. Without any of the three the
+        network sees the images as they are.
     layers : mapping of str to torch.nn.Module, optional
         Hidden layers by name; by default all submodules of `net` under their module path.
     default_layers : sequence of str, optional
@@ -270,7 +298,7 @@ def from_module(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         As for `Classifier`; when it runs, if `net` does not give one logit a category.
 
     Examples
@@ -289,6 +317,7 @@ def from_module(
     return Classifier(
         _CountedOutputs(net, len(categories)),
         categories=categories,
+        preprocess=preprocess,
         mean=mean,
         sd=sd,
         layers=named if layers is None else layers,

@@ -242,15 +242,13 @@ def _resnet(
     n_outputs = count_outputs(state, "fc.weight", weights, categories, N_IMAGENET)
     make = torchvision.models.get_model_builder(name)
     network = filled(lambda: make(weights=None, num_classes=n_outputs), state, weights, seed)
-    imagenet = published["IMAGENET1K_V1"]
-    preprocessing = imagenet.transforms()
+    used = published[str(weights) if str(weights) in published.__members__ else "IMAGENET1K_V1"]
     if categories is None:
-        categories = default_names(imagenet.meta["categories"], n_outputs)
+        categories = default_names(used.meta["categories"], n_outputs)
     return Classifier(
         network,
         categories=categories,
-        mean=preprocessing.mean,
-        sd=preprocessing.std,
+        preprocess=used.transforms(),
         default_layers=[
             f"layer{stage}.{block}"
             for stage, n_blocks in enumerate(BLOCKS[depth], start=1)

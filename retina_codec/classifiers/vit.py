@@ -96,14 +96,12 @@ def vit_b_16(
     network = filled(make, state, weights, seed)
     named = str(weights) in ViT_B_16_Weights.__members__
     published = ViT_B_16_Weights[str(weights)] if named else ViT_B_16_Weights.IMAGENET1K_V1
-    preprocessing = published.transforms()
     if categories is None:
         categories = default_names(published.meta["categories"], n_outputs)
     model = Classifier(
         network,
         categories=categories,
-        mean=preprocessing.mean,
-        sd=preprocessing.std,
+        preprocess=published.transforms(),
         default_layers=[f"encoder.layers.encoder_layer_{i}" for i in range(N_BLOCKS)],
         geometry={
             name: LayerGeometry(((PATCH - 1) / 2,) * 2, PATCH) for name in _of_patches(network)

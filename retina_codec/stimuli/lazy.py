@@ -1,14 +1,15 @@
-"""Movies that are read or made when they are indexed, as dask arrays in chunks along time."""
+"""Movies and images that are read or made when they are indexed: dask arrays, in chunks of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import dask.array as da
 import numpy as np
 
+FLOAT = np.dtype(np.float32)
 CHUNK_BYTES = 32 * 2**20  # of float32 in a chunk of a lazy movie
 
 
@@ -16,12 +17,12 @@ CHUNK_BYTES = 32 * 2**20  # of float32 in a chunk of a lazy movie
 class LazyFrames:
     """What dask needs of an array whose parts are read or made when they are indexed.
 
-    `read` gives the float32 values inside one plain slice a dim; `shape` has time first.
+    `read` gives the values inside one plain slice a dim; `shape` has time (or the image) first.
     """
 
     read: Callable[[tuple[slice, ...]], np.ndarray]
     shape: tuple[int, ...]
-    dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+    dtype: np.dtype = FLOAT
 
     @property
     def ndim(self) -> int:
@@ -64,14 +65,18 @@ def frames_in_chunk(frame_shape: Sequence[int], stored: int = 1) -> int:
 
 
 def lazy_array(
-    read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], *, stored: int = 1
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: tuple[int, ...],
+    *,
+    stored: int = 1,
+    dtype: np.dtype = FLOAT,
 ) -> da.Array:
-    """Return a dask array, chunked along time only, of what `read` gives; see `LazyFrames`."""
+    """Return a dask array, chunked along its first dim, of what `read` gives; see `LazyFrames`."""
     n_frames = min(shape[0], frames_in_chunk(shape[1:], stored))
     return da.from_array(
-        LazyFrames(read, shape),
+        LazyFrames(read, shape, dtype),
         chunks=(n_frames, *shape[1:]),
         name=False,  # a hash would read everything
         asarray=False,
-        meta=np.empty((0,) * len(shape), dtype=np.float32),
+        meta=np.empty((0,) * len(shape), dtype=dtype),
     )
