@@ -486,22 +486,29 @@ def figures(folder: Path, to: Path) -> None:
     node = judged["test"].to_dataset()
     model = load(folder, job, "trained", node["stimulus"])
     r = tree["contributions"]["r"].sel(model="trained", features="contribution")
-    r = r.where(r["cut"] == "bipolar", drop=True)
+    r = r.where(r["cut"] == "bipolar", drop=True).notnull().sum("true_channel")
     panels = []
     for kind in dict.fromkeys(node["cell_type"].values.tolist()):
         of_kind = r.sel(cell=node["cell"].values[node["cell_type"].values == kind])
-        left = of_kind.sel(removed="predicted")
-        removed = "predicted" if left.notnull().any() else "nothing"
-        # The cell of which most is left to recover; of these the first.
-        n_left = of_kind.sel(removed=removed).notnull().sum("true_channel")
-        cell = str(of_kind["cell"].values[n_left.values.argmax()])
-        burst = rc.validation.matched_burst(
-            model, judged, tree, cell=cell, name="trained", removed=removed, around=0.3
-        )
-        panels.append((kind, burst))
+        # The first cell of those of which most is left to recover.
+        cell = str(of_kind["cell"].values[of_kind.sel(removed="predicted").values.argmax()])
+        # Matches made without the rate where something is left, else with it.
+        found = {
+            removed: rc.validation.matched_burst(
+                model, judged, tree, cell=cell, name="trained", removed=removed, around=0.3
+            )
+            for removed in ("predicted", "nothing")
+            if int(r.sel(cell=cell, removed=removed))
+        }
+        burst = found["nothing"]
+        if "predicted" in found:
+            channels = found["predicted"]["true_channel"].values
+            rest = burst.drop_sel(true_channel=channels)
+            burst = xr.concat([rest, found["predicted"]], "true_channel", data_vars="minimal")
+        panels.append(burst)
     figure = Figure(figsize=(13, 10.5), layout="constrained")
     grid = figure.subfigures(3, 3).ravel()
-    for (_, burst), part in zip(panels, grid, strict=False):
+    for burst, part in zip(panels, grid, strict=False):
         rc.plot.burst(burst["true"], burst["recovered"], figure=part)
     figure.savefig(to / "recovery_bursts.png", dpi=90)
     for size in (SMALL, SIZE):

@@ -75,6 +75,7 @@ def compare_models(
         for name, model in models.items()
     }
     tables = [tree.to_dataset().drop_attrs(deep=False) for tree in trees.values()]
+    tables = _channels_alike(tables)
     shared = set(tables[0].data_vars) & set(scores.data_vars)
     root = xr.concat(
         [table.drop_vars(shared) for table in tables], xr.Variable("model", list(trees))
@@ -89,3 +90,12 @@ def compare_models(
             f"/models/{name}{node.path}".rstrip("/"): node.to_dataset() for node in tree.subtree
         }
     return xr.DataTree.from_dict(nodes)
+
+
+def _channels_alike(tables: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Name all channels by strings where those of one model have names: no file holds both."""
+    names = [name for name in ("best_channel", "matched_channel") if name in tables[0]]
+    for name in names:
+        if any(table[name].dtype.kind == "U" for table in tables):
+            tables = [table.assign({name: table[name].astype(str)}) for table in tables]
+    return tables

@@ -315,6 +315,26 @@ def test_several_models_in_one_table(two):
         compare(models, parts, potential)
 
 
+def test_models_with_named_and_with_numbered_channels_fit_one_file(tmp_path):
+    noise_movie = rc.stimuli.white_noise(n_frames=1200, shape=(12, 12), seed=0)
+    recording = rc.simulate_retina(noise_movie, "default")
+    circuit = rc.simulation.circuit("default", movie=noise_movie)
+    cnn = rc.models.BNCNN(
+        (12, 12), history=40, bin_width=0.01, cells=circuit.outputs.tolist(), channels=(2, 2),
+        kernel_sizes=(5, 4),
+    )  # fmt: skip
+    potential = recording["train"]["potential"][:, [0, 6, 20]]
+    table = compare_models(
+        {"cnn": cnn, "circuit": circuit}, noise_movie, potential, n_shifts=2, layers=None,
+        centres="none", progress=False,
+    )  # fmt: skip
+    assert table["best_channel"].dtype.kind == "U"
+    assert set(table["best_channel"].sel(model="cnn").values) <= {"0", "1"}
+    rc.save_tree(table, tmp_path / "both.nc")
+    opened = rc.open_tree(tmp_path / "both.nc")
+    xr.testing.assert_equal(opened["best_channel"].load(), table["best_channel"])
+
+
 class TestResampling:
     def fine(self, movie, step=0.004, start=0.0):
         times = start + step * np.arange(round(FRAMES * BIN / step) + 1)
