@@ -4,6 +4,7 @@
     python benchmarks/cifar.py modes FOLDER
     RETINA_CODEC_DATA=... python benchmarks/cifar.py curves FOLDER [--preserve]
     python benchmarks/cifar.py tables FOLDER
+    RETINA_CODEC_DATA=... python benchmarks/cifar.py figures FOLDER
 
 Of 2,000 images, sorted by category, the first half of each category's fits the modes and the second
 half is what they are scored on. `untrained` is the same network with random weights, whose batch
@@ -27,6 +28,7 @@ from torch import nn
 
 import retina_codec as rc
 
+STAGES = ("contributions", "modes", "curves", "tables", "figures")
 NETWORKS = ("trained", "trained_few", "untrained")
 HIERARCHY = {
     "animal": ["bird", "cat", "deer", "dog", "frog", "horse"],
@@ -296,6 +298,46 @@ def tables(folder: Path) -> None:
                     f"{float(here['random_share']):.2f}")  # fmt: skip
 
 
+def figures(folder: Path, block: str = "layer3.1") -> None:
+    """Draw the statistics of all layers, the ablation curves and pages of two modes."""
+    control = folder / "statistics_untrained.nc"
+    few = folder / "statistics_trained_few.nc"
+    drawn = {}
+    with_control = control.exists() and few.exists()
+    path = few if with_control else folder / "statistics_trained.nc"
+    drawn["layers"] = rc.plot.layer_statistics(
+        rc.open_tree(path).to_dataset(),
+        control=rc.open_tree(control).to_dataset() if with_control else None,
+    )[0]
+    for name in CURVES:
+        path = folder / f"ablate_{name}.nc"
+        if path.exists():
+            found = rc.open_tree(path).to_dataset().load()
+            drawn[f"ablate_{name}"] = rc.plot.ranking_comparison(found)[0]
+    modes_path = folder / f"modes_trained_{block}_contribution_0"
+    if "RETINA_CODEC_DATA" in os.environ and modes_path.exists():
+        pictures = images()
+        model, modes = network("trained", pictures), rc.load_modes(modes_path)
+        found = rc.open_tree(modes_path / "association.nc").to_dataset().load()
+        others = pictures.isel(image=~fitting(pictures))
+        best = found["best_r"].values
+        both = (int(np.nanargmax(best)), int(np.nanargmin(np.abs(best - np.nanmedian(best)))))
+        for mode in both:
+            loadings = found["loadings"].sel(mode=mode)
+            shown = np.argsort(-loadings.values)[:6]
+            fields = rc.analysis.contribution_fields(
+                model, others[shown], block, dictionary=modes.dictionary.sel(mode=[mode]),
+                progress=False,
+            )  # fmt: skip
+            masks = rc.analysis.field_masks(fields["field"], share=0.5, smoothing=1.0)
+            drawn[f"mode_{mode}"] = rc.plot.mode_page(
+                modes.dictionary, found, others[shown], masks, mode=mode,
+                loadings=loadings[shown],
+            )[0]  # fmt: skip
+    for name, ax in drawn.items():
+        ax.figure.savefig(folder / f"cifar_{name}.png", dpi=80)
+
+
 def said(stage: str, what: str, start: float) -> None:
     """Print how long a part of a stage took, and the most memory the process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -304,7 +346,7 @@ def said(stage: str, what: str, start: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("contributions", "modes", "curves", "tables"))
+    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--preserve", action="store_true")
@@ -316,5 +358,7 @@ if __name__ == "__main__":
         modes(given.folder, given.networks)
     elif given.stage == "curves":
         curves(given.folder, given.preserve)
-    else:
+    elif given.stage == "tables":
         tables(given.folder)
+    else:
+        figures(given.folder)
