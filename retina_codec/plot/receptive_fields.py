@@ -278,7 +278,8 @@ def _one_cell(data: Any, cell: Any | None) -> Any:
 
 def _selected(data: Any, dim: str, name: Any, argument: str) -> Any:
     if name not in data.indexes[dim]:
-        raise ValueError(f"{argument}: no {dim} {name!r}; {nearest_names(name, data[dim].values)}")
+        listed = nearest_names(name, data[dim].values)
+        raise ValueError(f"{argument}: no {dim} {str(name)!r}; {listed}")
     return data.sel({dim: name})
 
 
