@@ -233,7 +233,7 @@ def mode_conditioned_fields(
     mean = one["mean_field"]
     fields = xr.concat([mean, *(row["field"].drop_vars("condition") for row in rows)], "condition")
     maps = _maps(fields, mean, "condition")
-    figure = figure_for(figure, (1.0 + 1.75 * (len(rows) + 1), 3.9))
+    figure = figure_for(figure, (1.0 + 1.75 * (len(rows) + 1), 4.2))
     axes = figure.subplots(2, len(rows) + 1, squeeze=False, height_ratios=(1.3, 1))
     titles = ["mean field"]
     for name, row in zip(names, rows, strict=True):
@@ -320,7 +320,8 @@ def _row_of_maps(axes: list[Axes], maps: np.ndarray, data: Any, titles: list[str
         ax.set_title(title, fontsize=7.5, loc="center")
     units = str(data.attrs.get("units", ""))
     label = f"field ({units})" if units else "field"
-    bar = axes[0].figure.colorbar(image, ax=axes, label=label, pad=0.01, aspect=15)
+    # Beside one map only: beside a row of them, the layout has no room for titles of two lines.
+    bar = axes[0].figure.colorbar(image, ax=axes[-1], label=label, pad=0.03, aspect=15)
     settle_ticks(bar.ax, 8)
 
 
