@@ -293,8 +293,9 @@ def test_any_schedule_goes_on_where_it_was(tmp_path, options):
     options = {"max_epochs": 8, "progress": False, "segment_length": 32, **options}
     whole, killed, resumed = (network(node) for _ in range(3))
     expected = rc.train(whole, node, **options)
-    n_steps = 4 * -(-1000 // (32 * options.get("n_segments", 8)))
-    stopped_in(killed, n_steps)
+    n_steps = -(-1000 // (32 * options.get("n_segments", 8)))
+    # Patience may run out early: rounding, and so the epoch, differs among processors.
+    stopped_in(killed, n_steps * (min(expected.sizes["epoch"], 5) - 1))
     with pytest.raises(StoppedError):
         rc.train(killed, node, checkpoints=tmp_path, **options)
     n_done = len(read_checkpoint(checkpoint_files(tmp_path)[-1])["record"])
