@@ -43,10 +43,21 @@ def resnet(depth, layers):
     return model, pictures(), layers
 
 
+def transformer():
+    """With embeddings of places as large as those of patches, as trained ones have them."""
+    model = rc.classifiers.vit_b_16(categories=["a", "b", "c"], image_size=32)
+    draw = torch.Generator().manual_seed(0)
+    for tokens in (model.network.encoder.pos_embedding, model.network.class_token):
+        nn.init.normal_(tokens, generator=draw)
+    nn.init.normal_(model.network.heads.head.weight, std=0.1, generator=draw)
+    return model, pictures(), [model.default_layers[i] for i in (5, 11)]
+
+
 KINDS = {
     "retina": retina,
     "resnet18": lambda: resnet(18, ["layer2.1", "layer4.1"]),
     "resnet50": lambda: resnet(50, ["layer2.3", "layer4.2"]),
+    "vit_b_16": transformer,
 }
 
 
