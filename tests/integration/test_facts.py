@@ -363,6 +363,13 @@ def test_the_course_prints_one_index_in_full(light_steps):
     assert light_steps["course index"]["C3002"][0] == pytest.approx(-0.8161078465, abs=5e-11)
 
 
+def test_the_battery_of_phenomena_has_the_same_index_of_every_cell(tables, steps):
+    index = rc.phenomena(steps.tree)["value"].sel(index="on_off_index")
+    assert sorted(index["cell"].values.tolist()) == STEP_CELLS
+    for cell, word in tables["light_steps"]["index"].items():
+        assert agrees(word, float(index.sel(cell=cell)), None), cell
+
+
 # Drifting gratings
 
 
@@ -396,6 +403,15 @@ def gratings(drifting, tuning) -> Found:
         found[f"PD{k}"] = by_cell(cells, selectivity["preferred_direction"])
         found[f"p{k}"] = by_cell(cells, selectivity["p_value"])
     return found
+
+
+def test_the_battery_of_phenomena_has_the_same_selectivity_of_every_cell(tables, drifting):
+    found = rc.phenomena(drifting.tree)
+    for k in (1, 2):
+        dsi = found[f"direction_selectivity_gratings_{k}"]["dsi"]
+        assert sorted(dsi["cell"].values.tolist()) == GRATING_CELLS
+        for cell, word in tables["gratings"][f"DSI{k}"].items():
+            assert agrees(word, float(dsi.sel(cell=cell)), None), cell
 
 
 @pytest.mark.parametrize("column", sorted(BY_CHANCE))
