@@ -263,7 +263,9 @@ def _arrays_of(
             return np.load(path, mmap_mode="r", allow_pickle=False), None, None, {}
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except Exception as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error
         raise OSError(f"source={str(path)!r} is no readable NumPy file: {error}") from error
     if "images" not in arrays:
         raise ValueError(

@@ -26,6 +26,8 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
+    except MemoryError:  # not the picture's fault: it must not be skipped for it
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
     return height, width
@@ -44,6 +46,8 @@ def read_picture(path: Path, *, convert: bool) -> Image.Image:
     try:
         with Image.open(path) as picture:
             picture.load()
+    except MemoryError:  # not the picture's fault: it must not be skipped for it
+        raise
     # Whatever a decoder raises for a damaged file: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise _unreadable(path, error) from error

@@ -338,6 +338,15 @@ def test_damaged_files_are_left_out_by_option_and_named(folder):
         open_images(folder, preprocess=SMALL, corrupted="skip")
 
 
+def test_a_whole_file_is_not_left_out_for_want_of_memory(folder, monkeypatch):
+    def no_memory(self):
+        raise MemoryError
+
+    monkeypatch.setattr(pictures.Image.Image, "load", no_memory)
+    with pytest.raises(MemoryError):
+        open_images(folder, preprocess=SMALL, corrupted="skip")
+
+
 def test_other_colours_are_converted_or_refused(tmp_path):
     values = pixels(1)
     kinds = {"L": "grey", "1": "black and white", "P": "a palette", "CMYK": "CMYK"}

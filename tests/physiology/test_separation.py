@@ -172,7 +172,7 @@ def test_bad_fields_are_refused(change, message):
         rc.separate(rf.values)
 
 
-# From /work/shared/data/README.md: sign, lag of the peak in frames, peak, opposite lobe, its lag.
+# From the README of the real data: sign, lag of the peak in frames, peak, opposite lobe.
 FACTS = {
     "C1": (-1, 4, 0.4300, 0.327), "C2": (1, 6, 0.3670, 0.248), "C3": (-1, 6, 0.6296, 0.180),
     "C4": (-1, 5, 0.3643, 0.360), "C5": (-1, 6, 0.4616, 0.115), "C6": (1, 6, 0.7241, 0.215),
