@@ -1,25 +1,31 @@
-"""Whether modes of a trained network are stable, carry light and motion, and are true.
+"""Whether modes of trained networks are stable, carry light and motion, and are true.
 
     python benchmarks/recovery.py train FOLDER
-    python benchmarks/modes.py FOLDER [--layer relu1] [--seeds 3] [--circuit default]
+    python benchmarks/modes.py FOLDER [--layer relu1] [--code cells] [--networks 0 1 2]
 
-Takes the networks of `benchmarks/recovery.py` (trained on 20 minutes of a simulated retina,
-untrained, and the true architecture refitted to the same spikes), computes their contributions to
-every ganglion cell on three movies that none was trained on, and fits modes to those of one layer
-(of the circuit: bipolar cells for the first layer, inputs of ganglion cells for the second):
+Takes networks of `benchmarks/recovery.py` (trained on 20 minutes of a simulated retina, with
+several seeds; untrained; and the true architecture refitted to the same spikes), computes their
+contributions to every ganglion cell on three movies that none was trained on, and fits modes to
+those of one layer (of the circuit: bipolar cells for the first layer, inputs of ganglion cells for
+the second):
 - `fit`: natural movie, steps, gratings, bars, differential motion; the size and sparsity are chosen
-  on it by `rc.choose_modes`, for the trained network, and are then those of all;
+  on it by `rc.choose_modes`, for the first trained network, and are then those of all;
 - `test`: natural movie of other parts of the photographs, on which modes are compared with the true
   contributions, rates removed (`rc.validation.modes_against_truth`);
 - `probe`: 32 epochs each of ON steps, OFF steps, gratings, bars and still pictures, on which modes
   are assigned to classes on one half of the epochs and scored on the other.
+Modes of `cells` have the channels of a layer as columns and are the same for all cells, of
+`population` the channels for each cell. Figures are medians over networks and seeds of the
+autoencoder, with the range; of epochs, networks stand in rows of their own, with 95 % intervals.
 Prints Markdown. What is in FOLDER already is not computed again. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,33 +36,38 @@ import retina_codec as rc
 
 KINDS = ("trained", "untrained", "refitted")
 METHOD = rc.methods.IntegratedGradients(steps=4)
+CODES = {"cells": ("sign", "channel"), "population": ("cell", "sign", "channel")}
 # One mode a sample would be a clustering of samples, not teams that add up.
-N_MODES, K = (16, 32, 64, 128), (2, 3)
+N_MODES = {"cells": (8, 16, 24, 32, 64), "population": (32, 64, 128, 192)}
+K = (2, 3)
 MOST_ACTIVE = 3.0
-FEATURES = ("sign", "channel")
+# Contributions of one sign add up: roots of them do not.
+OPTIONS: dict[str, Any] = {"scaling": "rms", "non_negative": True, "max_epochs": 60}
+OTHER_OPTIONS = (
+    {"scaling": "rms", "non_negative": False},
+    {"scaling": "signed_sqrt", "non_negative": True},
+    {"scaling": "signed_sqrt", "non_negative": False},
+)
 LAYERS = {"relu1": ("relu1", "bipolar"), "relu2": ("relu2", "ganglion_input")}
 GROUPS = {"motion": ["grating", "bar"]}
 CLASSES = ("on_step", "off_step", "motion")
-MAX_EPOCHS = 60
-PROBED_APART = 3  # every third cell is shown the probe: one of each type
-TIMES_APART = 3  # every third moment is fitted to: neighbours are nearly the same
-CELLS_APART = 2  # every second of these is described: each costs as much as the first
-
-Trees = dict[str, dict[str, xr.DataTree]]  # by movie and network
-Fits = dict[str, list[rc.Modes]]  # by network, a seed each
+FIT_FRAMES = 12000
+TIMES_APART = {"cells": 3, "population": 1}  # of which modes are fitted to: neighbours are alike
+CELLS_APART = 5  # every fifth is described: each costs as much as the first
 
 
 def movies() -> dict[str, xr.DataArray]:
     left, _ = rc.stimuli.split_images(rc.stimuli.photographs())
     screen = rc.stimuli.Screen(shape=(SIZE, SIZE))
+    part = FIT_FRAMES // 10
     return {
         "fit": rc.stimuli.concatenate(
             [
-                screen.natural_movie(left, n_frames=1800, seed=11),
-                screen.light_steps(n_frames=300, seed=11),
-                screen.moving_gratings(n_frames=300, seed=11),
-                screen.moving_bars(n_frames=300, seed=11),
-                screen.differential_motion(n_frames=300, seed=11),
+                screen.natural_movie(left, n_frames=FIT_FRAMES - 4 * part, seed=11),
+                screen.light_steps(n_frames=part, seed=11),
+                screen.moving_gratings(n_frames=part, seed=11),
+                screen.moving_bars(n_frames=part, seed=11),
+                screen.differential_motion(n_frames=part, seed=11),
             ]
         ),
         "probe": rc.stimuli.probe_movie(
@@ -65,15 +76,13 @@ def movies() -> dict[str, xr.DataArray]:
     }
 
 
-def decomposed(
-    model: rc.RetinaModel, movie: xr.DataArray, path: Path, every: int = 1
-) -> xr.DataTree:
+def decomposed(model: rc.RetinaModel, movie: xr.DataArray, path: Path) -> xr.DataTree:
     """Contributions to each cell and activations, summed over places; computed once."""
     if not path.exists():
         tree = rc.contributions(
             model,
             movie,
-            target=rc.targets.Output(list(model.outputs[::every])),
+            target=rc.targets.Output(list(model.outputs)),
             method=METHOD,
             split_sign=True,
             sum_over=("y", "x"),
@@ -84,32 +93,64 @@ def decomposed(
     return rc.open_tree(path).load()
 
 
-def columns(tree: xr.DataTree, variable: str = "contribution") -> xr.DataArray:
-    """Take the layer that was asked for; of the circuit, the one that stands for it."""
-    names = [name for name in LAYERS[tree.attrs["asked"]] if name in tree["layers"].children]
-    return tree[f"layers/{names[0]}"].to_dataset()[variable]
+class Study(NamedTuple):
+    """Contributions of one layer of several networks, and how modes are fitted to them."""
+
+    trees: dict[tuple[str, str, int], xr.DataTree]  # by movie, kind of network, seed
+    networks: list[int]
+    layer: str
+    code: str
+    seeds: list[int]
+    folder: Path
+
+    def columns(
+        self, movie: str, kind: str, network: int, variable: str = "contribution"
+    ) -> xr.DataArray:
+        """Take the layer that was asked for; of the circuit, the one that stands for it."""
+        tree = self.trees[movie, kind, network]
+        names = [name for name in LAYERS[self.layer] if name in tree["layers"].children]
+        found = tree[f"layers/{names[0]}"].to_dataset()[variable]
+        return found.isel(time=slice(None, None, TIMES_APART[self.code] if movie == "fit" else 1))
+
+    def features(self, columns: xr.DataArray) -> list[str]:
+        """Dims of the code; activations have no cells and no signs."""
+        return [dim for dim in CODES[self.code] if dim in columns.dims]
+
+    def raw(self, movie: str, kind: str, network: int) -> xr.DataArray:
+        """Name the columns as modes: what modes are made of."""
+        columns = self.columns(movie, kind, network)
+        features = self.features(columns)
+        found = columns.stack(mode=features).drop_vars(["mode", *features], errors="ignore")
+        return found.assign_coords(mode=np.arange(found.sizes["mode"]))
+
+    def fitted(
+        self, kind: str, network: int, n_modes: int, k: int, seed: int = 0,
+        variable: str = "contribution", **options: Any,
+    ) -> rc.Modes:  # fmt: skip
+        """Fit modes to one network."""
+        columns = self.columns("fit", kind, network, variable)
+        return rc.fit_modes(
+            columns, features=self.features(columns), n_modes=n_modes, k=k, seed=seed,
+            progress=False, **{**OPTIONS, **options},
+        )  # fmt: skip
+
+    def of_all(self, n_modes: int, k: int) -> Fits:
+        """Fit to each network with each seed, or read what has been fitted already."""
+        kept = self.folder / f"{self.layer}_{self.code}_{n_modes}_{k}"
+        kept.mkdir(parents=True, exist_ok=True)
+        fits: Fits = {}
+        for kind in KINDS:
+            for network in self.networks:
+                fits[kind, network] = []
+                for seed in self.seeds:
+                    path = kept / f"{kind}_{network}_{seed}"
+                    if not path.exists():
+                        self.fitted(kind, network, n_modes, k, seed).save(path)
+                    fits[kind, network].append(rc.load_modes(path))
+        return fits
 
 
-def raw(layer: xr.DataArray) -> xr.DataArray:
-    """Name the columns as modes: what modes are made of."""
-    found = layer.stack(mode=FEATURES).drop_vars(["mode", *FEATURES], errors="ignore")
-    return found.assign_coords(mode=np.arange(found.sizes["mode"]))
-
-
-def fitted(layer: xr.DataArray, n_modes: int, k: int, seed: int, **options):
-    dims = [dim for dim in FEATURES if dim in layer.dims]
-    return rc.fit_modes(
-        layer, features=dims, n_modes=n_modes, k=k, seed=seed, progress=False,
-        **{"max_epochs": MAX_EPOCHS, **options},
-    )  # fmt: skip
-
-
-def once(layer: xr.DataArray, n_modes: int, k: int, seed: int, path: Path) -> rc.Modes:
-    """Fit, or read what has been fitted already."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fitted(layer, n_modes, k, seed).save(path)
-    return rc.load_modes(path)
+Fits = dict[tuple[str, int], list[rc.Modes]]  # by kind of network and its seed; a seed each
 
 
 def table(heading: list[str], rows: list[list[object]]) -> None:
@@ -118,17 +159,27 @@ def table(heading: list[str], rows: list[list[object]]) -> None:
         print(f"| {' | '.join(str(entry) for entry in row)} |", flush=True)
 
 
-def choose(layer: xr.DataArray, seeds: int) -> tuple[int, int]:
-    """Choose size and sparsity on the trained network's contributions, and show the curve."""
+def spread(values: Iterable[float]) -> str:
+    """Median and range."""
+    numbers = np.array(list(values), dtype=float)
+    text = f"{np.median(numbers):.2f}"
+    if len(numbers) > 1:
+        text += f" ({numbers.min():.2f} to {numbers.max():.2f})"
+    return text
+
+
+def choose(study: Study) -> tuple[int, int]:
+    """Choose size and sparsity on the first trained network's contributions."""
+    columns = study.columns("fit", "trained", study.networks[0])
     curve = rc.choose_modes(
-        layer,
-        features=FEATURES,
-        n_modes=N_MODES,
+        columns,
+        features=study.features(columns),
+        n_modes=N_MODES[study.code],
         k=K,
-        seeds=range(seeds),
+        seeds=study.seeds,
         max_l0=MOST_ACTIVE,
-        max_epochs=MAX_EPOCHS,
         progress=False,
+        **OPTIONS,
     )
     mean = curve.mean("seed")
     table(
@@ -136,149 +187,223 @@ def choose(layer: xr.DataArray, seeds: int) -> tuple[int, int]:
         [
             [n, k, *(f"{float(mean[v].sel(n_modes=n, k=k)):.2f}" for v in ("r2", "l0", "alive")),
              f"{float(curve['stability'].sel(n_modes=n, k=k)):.2f}"]
-            for n in N_MODES for k in K
+            for n in N_MODES[study.code] for k in K
         ],
     )  # fmt: skip
-    print("\n" + str(curve.attrs["rule"]))
+    print("\n" + str(curve.attrs["rule"]), flush=True)
     return int(curve.attrs["recommended_n_modes"]), int(curve.attrs["recommended_k"])
 
 
-def sparse_scores(trees: Trees, fits: Fits, n_modes: int, k: int) -> None:
-    """Reconstruction beside PCA and NMF of as many components as modes are active."""
-    trained = columns(trees["fit"]["trained"])
-    kinds: dict[str, tuple[str, list[rc.Modes]]] = {
-        f"TopK, {n_modes} modes, k = {k}": ("trained", fits["trained"])
-    }
-    for name, size, autoencoder in (
-        (f"BatchTopK, {n_modes} modes, k = {k}", n_modes, "batch_topk"),
-        (f"PCA, {k} components", k, "pca"),
-        (f"NMF, {k} components", k, "nmf"),
-    ):
-        kinds[name] = "trained", [fitted(trained, size, k, 0, autoencoder=autoencoder)]
-    kinds["TopK, untrained network"] = "untrained", fits["untrained"]
-    kinds["TopK, refitted circuit"] = "refitted", fits["refitted"]
-    rows = []
-    for name, (kind, of_seeds) in kinds.items():
-        scores = [modes.score() for modes in of_seeds]
-        elsewhere = [modes.score(columns(trees["test"][kind])) for modes in of_seeds]
-        row = [name]
-        for found in (scores, elsewhere):
-            r2 = [float(score["mean_r2"]) for score in found]
-            spread = f" ({min(r2):.3f} to {max(r2):.3f})" if len(r2) > 1 else ""
-            row.append(f"{np.mean(r2):.3f}{spread}")
-        rows.append([*row, f"{np.mean([float(score['l0']) for score in scores]):.2f}"])
-    table(
-        ["R2, mean and range over seeds", "held-out stretches", "other photographs", "active"], rows
-    )
-
-
-def stability(layer: xr.DataArray, n_modes: int, k: int, seeds: int) -> None:
-    found = rc.modes.stability(
-        layer, features=FEATURES, n_modes=n_modes, k=k, seeds=range(seeds),
-        max_epochs=MAX_EPOCHS, progress=False,
-    )  # fmt: skip
-    rows = [
-        ["over seeds", f"{float(found['stability'].median()):.2f}"],
-        ["halves of the movie", f"{float(found['half_stability'].median()):.2f}"],
+def agreement(modes: list[rc.Modes]) -> list[float]:
+    """Median cosine of the modes of each fit with those of the first."""
+    alive = modes[0].loadings["active_fraction"] > 0
+    return [
+        float(rc.match_modes(modes[0], other)["cosine"].where(alive).median())
+        for other in modes[1:]
     ]
-    for control in found["control"].values:
-        median = float(found["control_stability"].sel(control=control).median())
-        rows.append([str(control).replace("_", " "), f"{median:.2f}"])
+
+
+def channels_in(modes: rc.Modes) -> float:
+    """Median over atoms of how many columns share in it, softly counted: (sum w2)^2 / sum w4."""
+    dictionary = modes.dictionary
+    atoms = dictionary.transpose("mode", ...).values.reshape(dictionary.sizes["mode"], -1)
+    squares = atoms[modes.loadings["active_fraction"].values > 0] ** 2
+    return float(np.median(squares.sum(1) ** 2 / (squares**2).sum(1)))
+
+
+def sparse_scores(study: Study, fits: Fits, n_modes: int, k: int) -> None:
+    """Reconstruction beside other scalings, and PCA and NMF of as many components as are active."""
+    kinds: dict[str, dict[str, Any]] = {"TopK": {}}
+    for options in OTHER_OPTIONS:
+        signs = "one sign" if options["non_negative"] else "either sign"
+        kinds[f"TopK, {options['scaling']}, {signs}"] = options
+    kinds["BatchTopK"] = {"autoencoder": "batch_topk"}
+    baseline = {"n_modes": k, "scaling": OPTIONS["scaling"], "non_negative": False}
+    kinds[f"PCA, {k} components"] = {**baseline, "autoencoder": "pca"}
+    kinds[f"NMF, {k} components"] = {**baseline, "autoencoder": "nmf"}
+    kinds["TopK, untrained networks"] = kinds["TopK, refitted circuits"] = {}
+    rows = []
+    for name, options in kinds.items():
+        kind = name.split()[-2] if name.endswith(("networks", "circuits")) else "trained"
+        held_out, elsewhere, active, stable, of_atoms = [], [], [], [], []
+        for network in study.networks:
+            modes = fits[kind, network]
+            if options:
+                size = options.get("n_modes", n_modes)
+                rest = {key: value for key, value in options.items() if key != "n_modes"}
+                seeds = study.seeds if size == n_modes else [0]
+                modes = [study.fitted(kind, network, size, k, seed, **rest) for seed in seeds]
+            test = study.columns("test", kind, network)
+            scores = [one.score() for one in modes]
+            held_out += [float(score["mean_r2"]) for score in scores]
+            active += [float(score["l0"]) for score in scores]
+            elsewhere += [float(one.score(test)["mean_r2"]) for one in modes]
+            stable += agreement(modes)
+            of_atoms += [channels_in(one) for one in modes]
+        alike = spread(stable) if stable else "-"
+        rows.append([name, spread(held_out), spread(elsewhere), spread(active), alike,
+                     spread(of_atoms)])  # fmt: skip
+    table(
+        ["", "R2, held out", "R2, other photographs", "active", "cosine over seeds",
+         "columns in an atom"], rows,
+    )  # fmt: skip
+
+
+def stability(study: Study, n_modes: int, k: int) -> None:
+    found = []
+    for network in study.networks:
+        columns = study.columns("fit", "trained", network)
+        found.append(
+            rc.modes.stability(
+                columns, features=study.features(columns), n_modes=n_modes, k=k,
+                seeds=study.seeds, progress=False, **OPTIONS,
+            )
+        )  # fmt: skip
+    rows: list[list[object]] = [
+        ["over seeds", spread(float(one["stability"].median()) for one in found)],
+        ["halves of the movie", spread(float(one["half_stability"].median()) for one in found)],
+    ]
+    for control in found[0]["control"].values:
+        of_control = (one["control_stability"].sel(control=control).median() for one in found)
+        rows.append([str(control).replace("_", " "), spread(map(float, of_control))])
     table(["median cosine of matched modes", ""], rows)
 
 
-def truth(test: dict[str, xr.DataTree], fits: Fits, simulation: xr.DataTree) -> None:
+def rates(study: Study, fits: Fits) -> None:
+    """Say how well the rates come back from the reconstructed contributions."""
+    rows = []
+    for kind in KINDS:
+        found = []
+        for network in study.networks:
+            test = study.trees["test", kind, network]
+            modes = fits[kind, network][0]
+            loadings = modes.transform(study.columns("test", kind, network))
+            found.append(
+                rc.modes.target_reconstruction(
+                    modes, test["target"], test["target_baseline"], loadings=loadings
+                )["r"]
+            )
+        medians = (float(r.median()) for r in found)
+        rows.append([kind, spread(medians), spread(float(r.min()) for r in found)])
+    table(["rates from modes, r", "median over cells", "worst cell"], rows)
+
+
+def truth(study: Study, fits: Fits, simulation: xr.DataTree) -> None:
     """Compare modes, and the columns that they were fitted to, with the true contributions."""
-    rates = {kind: tree["target"] for kind, tree in test.items()}
-    loadings = {f"{kind}, raw columns": raw(columns(tree)) for kind, tree in test.items()}
-    of = {name: name.split(",")[0] for name in loadings}
-    for kind, tree in test.items():
-        for seed, modes in enumerate(fits[kind]):
-            name = f"{kind}, {seed}"
-            loadings[name] = modes.transform(columns(tree))
-            of[name] = kind
+    loadings, predicted = {}, {}
+    for (kind, network), of_seeds in fits.items():
+        of_rates = study.trees["test", kind, network]["target"]
+        loadings[f"{kind}, {network}, raw"] = study.raw("test", kind, network)
+        for seed, modes in enumerate(of_seeds):
+            columns = study.columns("test", kind, network)
+            loadings[f"{kind}, {network}, {seed}"] = modes.transform(columns)
+        predicted |= {name: of_rates for name in loadings if name not in predicted}
     found = rc.validation.modes_against_truth(
-        loadings, {name: rates[kind] for name, kind in of.items()}, simulation, method=METHOD,
-        progress=False,
-    )  # fmt: skip
+        loadings, predicted, simulation, method=METHOD, progress=False
+    )
     rows = []
     for cut in np.unique(found["cut"].values):
         r = found["r"].isel(true_channel=np.flatnonzero(found["cut"].values == cut))
+        of_types = r.groupby("cell_type").median("cell")
+        of_types = of_types.median("true_channel").median("cell_type")
         for removed in ("predicted", "both"):
-            one = r.sel(removed=removed)
-
-            def median(name: str, values: xr.DataArray = one) -> float:
-                of_types = values.sel(model=name).groupby("cell_type").median()
-                return float(of_types.median())
-
-            row = [cut, removed]
-            for kind in test:
-                r_of_seeds = [median(f"{kind}, {seed}") for seed in range(len(fits[kind]))]
-                row.append(
-                    f"{np.median(r_of_seeds):.2f} ({min(r_of_seeds):.2f} to {max(r_of_seeds):.2f})"
-                )
-            row += [f"{median(f'{kind}, raw columns'):.2f}" for kind in test]
-            rows.append(row)
-    table(["cut", "rate removed", *test, *(f"raw columns, {kind}" for kind in test)], rows)
-
-
-def probe(trees: Trees, fits: Fits, n_modes: int, k: int, epochs: xr.DataArray) -> None:
-    """AUC of epochs and purity, beside what has no modes, or no training."""
-    shown = {}
-    for kind, tree in trees["probe"].items():
-        shown[f"modes, {kind}"] = fits[kind][0].transform(columns(tree))
-        shown[f"raw columns, {kind}"] = raw(columns(tree))
-    components = fitted(columns(trees["fit"]["trained"]), 2 * k, k, 0, autoencoder="pca")
-    shown["PCA, trained"] = components.transform(columns(trees["probe"]["trained"]))
-    for kind in ("trained", "untrained"):
-        of_activations = fitted(columns(trees["fit"][kind], "activation"), n_modes, k, 0)
-        shown[f"modes of activations, {kind}"] = of_activations.transform(
-            columns(trees["probe"][kind], "activation")
-        )
-    rows = []
-    for name, loadings in shown.items():
-        found = rc.epoch_selectivity(
-            loadings, epochs.sel(time=loadings["time"]), ignore=["transition"],
-            groups=GROUPS, per="epoch",
-        )  # fmt: skip
-        row, pure = [name], []
-        for one in CLASSES:
-            best = found.sel(epoch=one)
-            row.append(
-                f"{float(best['best_auc']):.2f} [{float(best['best_auc_low']):.2f}, "
-                f"{float(best['best_auc_high']):.2f}]"
+            at = of_types.sel(removed=removed)
+            medians = {
+                kind: [
+                    [float(at.sel(model=f"{kind}, {network}, {i}")) for i in range(len(of_seeds))]
+                    for network in study.networks
+                    for of_seeds in [fits[kind, network]]
+                ]
+                for kind in KINDS
+            }
+            share = np.median(medians["trained"], axis=1) / np.median(medians["refitted"], axis=1)
+            single = (
+                spread(float(at.sel(model=f"{kind}, {network}, raw")) for network in study.networks)
+                for kind in KINDS
             )
-            own = found.sel(mode=best["best_mode"].item())
-            # Of another class than the one that it tells apart: none.
-            pure.append(
-                f"{float(own['purity']):.2f} [{float(own['purity_low']):.2f}, "
-                f"{float(own['purity_high']):.2f}]"
-                if str(own["assigned"].values) == one
-                else f"{str(own['assigned'].values).replace('_', ' ')}"
-            )
-        row += pure
-        row.append(
-            f"{float(found['mean_purity']):.2f} [{float(found['mean_purity_low']):.2f}, "
-            f"{float(found['mean_purity_high']):.2f}]"
-        )
-        rows.append(row)
-    names = [name.replace("_", " ") for name in CLASSES]
+            of_modes = (spread(np.ravel(medians[kind])) for kind in KINDS)
+            rows.append([cut, removed, *of_modes, spread(share), *single])
     table(
-        ["", *(f"AUC, {name}" for name in names), *(f"its purity, {name}" for name in names),
-         "purity of all"], rows,
+        ["cut", "rate removed", *KINDS, "trained / refitted",
+         *(f"single channels, {kind}" for kind in KINDS)], rows,
     )  # fmt: skip
 
 
-def labels(trees: dict[str, xr.DataTree], fits: Fits, features: xr.Dataset) -> None:
-    """Say what modes carry on the probe movie, cell by cell, by features of the whole field."""
+def told_apart(study: Study, fits: Fits, n_modes: int, k: int) -> dict[str, list[xr.DataArray]]:
+    """Return what is shown the probe, over time and `mode`: modes, and what they stand beside."""
+    found: dict[str, list[xr.DataArray]] = {}
+
+    def add(name: str, loadings: xr.DataArray) -> None:
+        found.setdefault(name, []).append(loadings)
+
+    for kind in KINDS:
+        for network in study.networks:
+            columns = study.columns("probe", kind, network)
+            for modes in fits[kind, network]:
+                add(f"modes, {kind}", modes.transform(columns))
+            add(f"single channels, {kind}", study.raw("probe", kind, network))
+            activation = study.columns("probe", kind, network, "activation")
+            for seed in study.seeds:
+                of_activations = study.fitted(kind, network, n_modes, k, seed, "activation")
+                add(f"modes of activations, {kind}", of_activations.transform(activation))
+            components = study.fitted(
+                kind, network, 2 * k, k, autoencoder="pca", non_negative=False
+            )
+            add(f"PCA, {kind}", components.transform(columns))
+    return found
+
+
+def probe(study: Study, fits: Fits, n_modes: int, k: int, epochs: xr.DataArray) -> None:
+    """AUC of epochs and purity, beside what has no modes, or no training."""
+
+    def entry(scores: list[xr.Dataset], name: str) -> str:
+        """Median over networks and seeds, and the widest interval."""
+        if not scores:
+            return "-"
+        middle = np.median([float(score[name]) for score in scores])
+        low = min(float(score[f"{name}_low"]) for score in scores)
+        high = max(float(score[f"{name}_high"]) for score in scores)
+        return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
     rows = []
-    for kind, tree in trees.items():
-        loadings = fits[kind][0].transform(columns(tree))
-        active = (loadings > 0).mean(["time", "cell"]).values > 0.001
+    for name, of_networks in told_apart(study, fits, n_modes, k).items():
+        scores = [
+            rc.epoch_selectivity(
+                loadings, epochs.sel(time=loadings["time"]), ignore=["transition"],
+                groups=GROUPS, per="epoch",
+            )
+            for loadings in of_networks
+        ]  # fmt: skip
+        aucs, pure = [], []
+        for one in CLASSES:
+            best = [score.sel(epoch=one) for score in scores]
+            aucs.append(entry(best, "best_auc"))
+            pairs = zip(scores, best, strict=True)
+            own = [score.sel(mode=at["best_mode"].item()) for score, at in pairs]
+            # The best mode for a class can be mostly active in another one.
+            kept = [at for at in own if str(at["assigned"].values) == one]
+            missing = len(own) - len(kept)
+            pure.append(entry(kept, "purity") + (f"; {missing} other" if missing else ""))
+        rows.append([name, *aucs, *pure, entry(scores, "mean_purity"), len(scores)])
+    names = [name.replace("_", " ") for name in CLASSES]
+    table(
+        ["", *(f"AUC, {name}" for name in names), *(f"its purity, {name}" for name in names),
+         "purity of all", "fits"], rows,
+    )  # fmt: skip
+
+
+def labels(study: Study, fits: Fits, features: xr.Dataset) -> None:
+    """Say what modes of the first network carry on the probe movie, by features of the field."""
+    rows = []
+    network = study.networks[0]
+    for kind in KINDS:
+        loadings = fits[kind, network][0].transform(study.columns("probe", kind, network))
+        others = [dim for dim in loadings.dims if dim != "mode"]
+        active = (loadings > 0).mean(others).values > 0.001
         loadings = loadings.isel(mode=np.flatnonzero(active))
-        described = rc.describe_modes(
-            loadings.isel(cell=slice(None, None, CELLS_APART)), features, max_lag=0.2
-        )
+        if "cell" in loadings.dims:
+            loadings = loadings.isel(cell=slice(None, None, CELLS_APART))
+        described = rc.describe_modes(loadings, features, max_lag=0.2)
         row = [kind, str(int(active.sum()))]
         for label in ("light", "motion", "mixed", "none"):
             chosen = described["label"].values == label
@@ -295,50 +420,35 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--circuit", default="default")
     parser.add_argument("--layer", default="relu1", choices=list(LAYERS))
-    parser.add_argument("--seeds", type=int, default=3, help="of the autoencoders")
+    parser.add_argument("--code", default="cells", choices=list(CODES))
+    parser.add_argument("--networks", type=int, nargs="+", default=[0, 1, 2], help="seeds of them")
+    parser.add_argument("--seeds", type=int, default=2, help="of the autoencoders")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("MODES", "K"), help="as was chosen before"
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
-    job = Job(given.circuit, MINUTES, 0)
-    simulation = simulate(job, "test")
+    simulation = simulate(Job(given.circuit, MINUTES, 0), "test")
     shown = {**movies(), "test": simulation["test"]["stimulus"]}
-    trees: dict[str, dict[str, xr.DataTree]] = {name: {} for name in shown}
+    kept = given.folder / "modes" / given.circuit
+    kept.mkdir(parents=True, exist_ok=True)
+    trees = {}
     for kind in KINDS:
-        model = load(given.folder, job, kind, shown["test"])
-        for name, movie in shown.items():
-            path = given.folder / "modes" / f"{given.circuit}_{kind}_{name}.nc"
-            every = PROBED_APART if name == "probe" else 1
-            trees[name][kind] = decomposed(model, movie, path, every)
-            trees[name][kind].attrs["asked"] = given.layer
-    trees["fit"] = {
-        kind: tree.isel(time=slice(None, None, TIMES_APART)) for kind, tree in trees["fit"].items()
-    }
-    trained = columns(trees["fit"]["trained"])
-    n_modes, k = given.size or choose(trained, 2)
-    kept = given.folder / "modes" / f"{given.circuit}_{given.layer}_{n_modes}_{k}"
-    fits = {
-        kind: [
-            once(columns(tree), n_modes, k, seed, kept / f"{kind}_{seed}")
-            for seed in range(given.seeds)
-        ]
-        for kind, tree in trees["fit"].items()
-    }
-    sparse_scores(trees, fits, n_modes, k)
-    test = trees["test"]["trained"]
-    of_rate = rc.modes.target_reconstruction(
-        fits["trained"][0],
-        test["target"],
-        test["target_baseline"],
-        loadings=fits["trained"][0].transform(columns(test)),
-    )
-    r = of_rate["r"]
-    print(f"\nrates from modes: r {float(r.median()):.3f}, worst {float(r.min()):.3f}", flush=True)
-    truth(trees["test"], fits, simulation)
-    probe(trees, fits, n_modes, k, shown["probe"]["epoch"])
-    stability(trained, n_modes, k, given.seeds)
-    labels(trees["probe"], fits, rc.stimulus_features(shown["probe"]))
+        for network in given.networks:
+            model = load(given.folder, Job(given.circuit, MINUTES, network), kind, shown["test"])
+            for name, movie in shown.items():
+                path = kept / f"{kind}_{network}_{name}.nc"
+                trees[name, kind, network] = decomposed(model, movie, path)
+    seeds = list(range(given.seeds))
+    study = Study(trees, given.networks, given.layer, given.code, seeds, kept)
+    n_modes, k = given.size or choose(study)
+    fits = study.of_all(n_modes, k)
+    sparse_scores(study, fits, n_modes, k)
+    stability(study, n_modes, k)
+    rates(study, fits)
+    truth(study, fits, simulation)
+    probe(study, fits, n_modes, k, shown["probe"]["epoch"])
+    labels(study, fits, rc.stimulus_features(shown["probe"]))
 
 
 if __name__ == "__main__":
