@@ -46,6 +46,8 @@ def stability(
         as they are before the fit (atoms start as samples, which are alike to begin with), and of
         fits to contributions whose columns have each been given random phases of their own, block
         by block: each keeps its spectrum, and teams are gone (of images: an order of its own).
+        With ``non_negative`` atoms, its values too, and with them their sign; where columns are
+        sparse, those of independent ones come back well, each atom being one column.
     **options
         Other arguments of `fit_modes`.
 
@@ -110,7 +112,13 @@ def stability(
             changed = {**options, "max_epochs": 0}
         else:
             data = _plain(
-                phase_shuffled(arrays, features=reference._layout.features, seed=seeds[0])
+                phase_shuffled(
+                    arrays,
+                    features=reference._layout.features,
+                    seed=seeds[0],
+                    # Atoms of one sign cannot describe columns that have lost theirs.
+                    keep_values=bool(options.get("non_negative")),
+                )
             )
         of_controls.append(
             _over_seeds(fit_modes(data, seed=seeds[0], **changed), data, seeds, changed)

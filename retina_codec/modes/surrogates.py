@@ -10,7 +10,11 @@ from retina_codec.modes.columns import Contribution, layout_of, named_arrays
 
 
 def phase_shuffled(
-    contribution: Contribution, *, features: tuple[str, ...], seed: int
+    contribution: Contribution,
+    *,
+    features: tuple[str, ...],
+    seed: int,
+    keep_values: bool = False,
 ) -> dict[str, xr.DataArray]:
     """Give every column, of each cell too, random phases of its own, block by block of time.
 
@@ -27,6 +31,9 @@ def phase_shuffled(
         The column dims.
     seed : int
         Of the phases.
+    keep_values : bool
+        Put the column's own values in the order of those with new phases (Theiler et al. 1992,
+        Physica D 58:77): they keep their distribution and their sign, and their spectrum nearly.
 
     Returns
     -------
@@ -46,7 +53,11 @@ def phase_shuffled(
             values = rng.permuted(values, axis=0)
         else:
             for run in runs_of(turned) if first == "time" else [slice(0, len(values))]:
-                values[run] = _with_phases(values[run], rng)
+                turned_phases = _with_phases(values[run], rng)
+                if keep_values:
+                    order = np.argsort(np.argsort(turned_phases, axis=0), axis=0)
+                    turned_phases = np.take_along_axis(np.sort(values[run], axis=0), order, axis=0)
+                values[run] = turned_phases
         shuffled[name] = turned.copy(data=values).transpose(*array.dims)
     return shuffled
 

@@ -90,6 +90,35 @@ def test_phase_shuffling_keeps_spectra_and_nothing_between_columns(contribution)
     assert abs(r).max() < 0.1
 
 
+def test_phase_shuffling_can_keep_the_values_of_sparse_columns_of_one_sign():
+    rng = np.random.default_rng(0)
+    slow = np.convolve(rng.normal(size=4096), np.hanning(41) / 20, "same")
+    bursts = np.maximum(slow - slow.std(), 0)  # 0 most of the time
+    given = xr.DataArray(np.stack([bursts, bursts], axis=1), dims=("time", "channel"))
+    options = {"features": ("channel",), "seed": 0}
+    apart = phase_shuffled(given, keep_values=True, **options)["contribution"].values
+    np.testing.assert_array_equal(np.sort(apart, axis=0), np.sort(given.values, axis=0))
+    assert abs(np.corrcoef(apart.T)[0, 1]) < 0.2 < np.corrcoef(given.values.T)[0, 1]
+    # Slow before, and slow after: neighbours 10 apart, which would be independent in new order.
+    lagged = [np.corrcoef(v[:-10], v[10:])[0, 1] for v in (bursts, apart[:, 0])]
+    assert lagged[0] > 0.3
+    assert lagged[1] == pytest.approx(lagged[0], abs=0.25)
+    assert phase_shuffled(given, **options)["contribution"].min() < 0  # else the sign is lost
+
+
+def test_stability_of_one_signed_atoms_has_a_control_of_one_sign():
+    strength = np.random.default_rng(0).random((300, 4)) ** 3
+    one_sign = xr.DataArray(strength, dims=("time", "channel"))
+    options = {"features": "channel", "n_modes": 6, "max_epochs": 5, "progress": False}
+    options["non_negative"] = True
+    found = stability(one_sign, seeds=(0, 1), halves=False, **options)
+    shuffled = phase_shuffled(one_sign, features=("channel",), seed=0, keep_values=True)
+    fits = [fit_modes(shuffled, seed=seed, **options) for seed in (0, 1)]
+    by_hand = match_modes(*fits)["cosine"].where(fits[0].loadings["active_fraction"] > 0)
+    got = found["control_cosine"].sel(control="phase_shuffled", seed=1)
+    np.testing.assert_allclose(got, by_hand, rtol=1e-6)
+
+
 def test_consensus_keeps_what_all_seeds_find(teams_of_three, tmp_path):
     contribution, teams = teams_of_three
     options = {"features": "channel", "n_modes": 8, "k": 1, "max_epochs": 25, "progress": False}
