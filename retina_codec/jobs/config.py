@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import jsonargparse
 import yaml
@@ -144,11 +144,17 @@ class ModeSettings:
         Most modes that are active at once.
     max_epochs
         Most passes of the autoencoder over the contributions.
+    scaling
+        Of the columns: rms, signed_sqrt, std or none.
+    non_negative
+        Hold atoms to the sign of their columns: positive and negative parts add up separately.
     """
 
     n_modes: int = 32
     k: int = 2
     max_epochs: int = 200
+    scaling: Literal["rms", "signed_sqrt", "std", "none"] = "rms"
+    non_negative: bool = True
 
 
 @dataclass
