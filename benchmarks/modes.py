@@ -2,6 +2,7 @@
 
     python benchmarks/recovery.py train FOLDER
     python benchmarks/modes.py FOLDER [--layer relu1] [--code cells] [--networks 0 1 2]
+        [--size MODES K] [--tables NAME ...]
 
 Takes networks of `benchmarks/recovery.py` (trained on 20 minutes of a simulated retina, with
 several seeds; untrained; and the true architecture refitted to the same spikes), computes their
@@ -51,6 +52,7 @@ OTHER_OPTIONS = (
 LAYERS = {"relu1": ("relu1", "bipolar"), "relu2": ("relu2", "ganglion_input")}
 GROUPS = {"motion": ["grating", "bar"]}
 CLASSES = ("on_step", "off_step", "motion")
+TABLES = ("scores", "stability", "rates", "truth", "epochs", "labels")
 FIT_FRAMES = 12000
 TIMES_APART = {"cells": 3, "population": 1}  # of which modes are fitted to: neighbours are alike
 CELLS_APART = 5  # every fifth is described: each costs as much as the first
@@ -374,20 +376,25 @@ def probe(study: Study, fits: Fits, n_modes: int, k: int, epochs: xr.DataArray) 
             )
             for loadings in of_networks
         ]  # fmt: skip
-        aucs, pure = [], []
+        aucs, pure, together = [], [], []
         for one in CLASSES:
             best = [score.sel(epoch=one) for score in scores]
             aucs.append(entry(best, "best_auc"))
+            of_class = [at for at in best if np.isfinite(at["assigned_auc"])]
+            none = len(best) - len(of_class)
+            together.append(entry(of_class, "assigned_auc") + (f"; {none} none" if none else ""))
             pairs = zip(scores, best, strict=True)
             own = [score.sel(mode=at["best_mode"].item()) for score, at in pairs]
             # The best mode for a class can be mostly active in another one.
             kept = [at for at in own if str(at["assigned"].values) == one]
             missing = len(own) - len(kept)
             pure.append(entry(kept, "purity") + (f"; {missing} other" if missing else ""))
-        rows.append([name, *aucs, *pure, entry(scores, "mean_purity"), len(scores)])
+        rows.append([name, *aucs, *together, *pure, entry(scores, "mean_purity"), len(scores)])
     names = [name.replace("_", " ") for name in CLASSES]
     table(
-        ["", *(f"AUC, {name}" for name in names), *(f"its purity, {name}" for name in names),
+        ["", *(f"AUC of the best, {name}" for name in names),
+         *(f"AUC of all assigned, {name}" for name in names),
+         *(f"purity of the best, {name}" for name in names),
          "purity of all", "fits"], rows,
     )  # fmt: skip
 
@@ -423,6 +430,7 @@ def main() -> None:
     parser.add_argument("--code", default="cells", choices=list(CODES))
     parser.add_argument("--networks", type=int, nargs="+", default=[0, 1, 2], help="seeds of them")
     parser.add_argument("--seeds", type=int, default=2, help="of the autoencoders")
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("MODES", "K"), help="as was chosen before"
     )
@@ -443,12 +451,16 @@ def main() -> None:
     study = Study(trees, given.networks, given.layer, given.code, seeds, kept)
     n_modes, k = given.size or choose(study)
     fits = study.of_all(n_modes, k)
-    sparse_scores(study, fits, n_modes, k)
-    stability(study, n_modes, k)
-    rates(study, fits)
-    truth(study, fits, simulation)
-    probe(study, fits, n_modes, k, shown["probe"]["epoch"])
-    labels(study, fits, rc.stimulus_features(shown["probe"]))
+    of_table = {
+        "scores": lambda: sparse_scores(study, fits, n_modes, k),
+        "stability": lambda: stability(study, n_modes, k),
+        "rates": lambda: rates(study, fits),
+        "truth": lambda: truth(study, fits, simulation),
+        "epochs": lambda: probe(study, fits, n_modes, k, shown["probe"]["epoch"]),
+        "labels": lambda: labels(study, fits, rc.stimulus_features(shown["probe"])),
+    }
+    for name in given.tables:
+        of_table[name]()
 
 
 if __name__ == "__main__":

@@ -74,6 +74,9 @@ def epoch_selectivity(
         first half; `purity`, `purity_low`, `purity_high` (mode), its share on the second, with a
         percentile interval (chance: 1 / number of classes; NaN for a mode that is silent);
         `mean_purity`, `mean_purity_low`, `mean_purity_high`, over all modes, by their activity.
+        `assigned_auc`, `assigned_auc_low`, `assigned_auc_high` (epoch): the AUC, on the second
+        half, of the activity of all modes together that were assigned to the class: several may
+        share it, such as one for each direction of motion. NaN if none is.
 
     Raises
     ------
@@ -134,19 +137,38 @@ def epoch_selectivity(
     auc = np.stack([_auc(values[second], labels[second] == name) for name in classes], axis=1)
     best = chosen.argmax(axis=0)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.transpose(
-        [
-            np.quantile(
-                _bootstrap(
-                    values[second, mode], labels[second] == name, number[second], n_bootstrap, rng
-                ),
-                tails,
-            )
-            for name, mode in zip(classes, best, strict=True)
-        ]
-    )
+
+    def interval(of_class: np.ndarray) -> np.ndarray:
+        """Return ends (2, class) for what stands for each class (sample, class)."""
+        return np.transpose(
+            [
+                np.quantile(
+                    _bootstrap(
+                        of_class[second, place],
+                        labels[second] == name,
+                        number[second],
+                        n_bootstrap,
+                        rng,
+                    ),
+                    tails,
+                )
+                for place, name in enumerate(classes)
+            ]
+        )
+
+    low, high = interval(values[:, best])
     means = np.stack([values[labels == name].mean(axis=0) for name in classes], axis=1)
     pure = _purity(values, labels, number, half_of, classes, n_bootstrap, tails, rng)
+    shares = (pure["assigned"][1][:, None] == classes) & values[first].any(axis=0)[:, None]
+    together = np.abs(values) @ shares
+    assigned_auc = np.stack(
+        [
+            _auc(together[second, place, None], labels[second] == name)[0]
+            for place, name in enumerate(classes)
+        ]
+    )
+    assigned_low, assigned_high = interval(together)
+    none = ~shares.any(axis=0)
     each = np.arange(len(classes))
     made_by = provenance(
         method="epoch_selectivity",
@@ -164,6 +186,9 @@ def epoch_selectivity(
             "best_auc_low": ("epoch", low, {"units": "1"}),
             "best_auc_high": ("epoch", high, {"units": "1"}),
             **pure,
+            "assigned_auc": ("epoch", np.where(none, np.nan, assigned_auc), {"units": "1"}),
+            "assigned_auc_low": ("epoch", np.where(none, np.nan, assigned_low), {"units": "1"}),
+            "assigned_auc_high": ("epoch", np.where(none, np.nan, assigned_high), {"units": "1"}),
         },
         coords={
             "epoch": classes,

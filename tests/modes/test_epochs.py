@@ -131,6 +131,45 @@ def test_purity_is_assigned_on_one_half_and_scored_on_the_other():
     assert scored.mean_purity_low < scored.mean_purity < scored.mean_purity_high
 
 
+def test_modes_that_share_a_class_are_scored_together():
+    """One mode for every other bar tells half of the bars apart; both together all of them."""
+    kinds = np.array(["bar", "still"] * 8)
+    labels = np.repeat(kinds, LENGTH)
+    epochs = xr.DataArray(labels, dims="time", coords={"time": np.arange(labels.size) * 0.01})
+    bar = np.repeat(np.cumsum(kinds == "bar") - 1, LENGTH)  # dealt to the halves in turn
+    values = np.stack(
+        [
+            5.0 * ((labels == "bar") & (bar % 4 < 2)),
+            -5.0 * ((labels == "bar") & (bar % 4 >= 2)),
+            1.0 * (labels == "still"),
+            0.0 * bar,
+        ],
+        axis=1,
+    )
+    loadings = xr.DataArray(values, dims=("time", "mode"), coords={"time": epochs["time"]})
+    scored = epoch_selectivity(loadings, epochs, per="epoch", n_bootstrap=50)
+    assert float(scored.best_auc.sel(epoch="bar")) == 0.75
+    together = scored.sel(epoch="bar")
+    assert [float(together[f"assigned_auc{end}"]) for end in ("", "_low", "_high")] == [1, 1, 1]
+    # A silent mode is in no class.
+    alone = epoch_selectivity(loadings[:, [0, 3]], epochs, per="epoch", n_bootstrap=5)
+    assert float(alone.assigned_auc.sel(epoch="bar")) == 0.75
+    assert np.isnan(alone.assigned_auc.sel(epoch="still"))
+    assert np.isnan(alone.assigned_auc_low.sel(epoch="still"))
+
+
+def test_modes_are_assigned_on_one_half_and_scored_together_on_the_other():
+    epochs = stimulus()
+    rng = np.random.default_rng(3)
+    noise = np.abs(rng.normal(size=(len(ORDER), 60))).repeat(LENGTH, axis=0)
+    loadings = xr.DataArray(noise, dims=("time", "mode"), coords={"time": epochs["time"]})
+    found = [
+        epoch_selectivity(loadings.isel(mode=slice(i, i + 6)), epochs, n_bootstrap=1).assigned_auc
+        for i in range(0, 60, 6)
+    ]
+    assert float(np.nanmean(found)) == pytest.approx(0.5, abs=0.1)
+
+
 def test_groups_are_one_class_with_epochs_of_their_own():
     epochs = stimulus()
     loadings = loadings_for(epochs, np.random.default_rng(0))
