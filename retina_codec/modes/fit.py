@@ -109,7 +109,8 @@ def fit_modes(
         Hold atoms to unit norm; by default all but those of ``"codec"``.
     non_negative : bool
         Hold the weights of atoms to one sign: not negative, or not positive in columns that are
-        nowhere positive (those of the negative parts).
+        nowhere positive (those of the negative parts). With ``scaling="rms"`` the advice for
+        contributions split by sign, which add up as such teams do.
     decoder_bias : bool
         Also fit an offset. Without it, silent modes mean no contribution.
     dictionary : DataArray, optional

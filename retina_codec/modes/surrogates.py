@@ -32,8 +32,9 @@ def phase_shuffled(
     seed : int
         Of the phases.
     keep_values : bool
-        Put the column's own values in the order of those with new phases (Theiler et al. 1992,
-        Physica D 58:77): they keep their distribution and their sign, and their spectrum nearly.
+        Put the column's own values in the order of those with new phases, as amplitude-adjusted
+        surrogates do (Theiler et al. 1992, Physica D 58:77): they keep their distribution and
+        their sign, and their spectrum nearly.
 
     Returns
     -------
@@ -53,11 +54,11 @@ def phase_shuffled(
             values = rng.permuted(values, axis=0)
         else:
             for run in runs_of(turned) if first == "time" else [slice(0, len(values))]:
-                turned_phases = _with_phases(values[run], rng)
+                fresh = _with_phases(values[run], rng)
                 if keep_values:
-                    order = np.argsort(np.argsort(turned_phases, axis=0), axis=0)
-                    turned_phases = np.take_along_axis(np.sort(values[run], axis=0), order, axis=0)
-                values[run] = turned_phases
+                    ranks = np.argsort(np.argsort(fresh, axis=0), axis=0)
+                    fresh = np.take_along_axis(np.sort(values[run], axis=0), ranks, axis=0)
+                values[run] = fresh
         shuffled[name] = turned.copy(data=values).transpose(*array.dims)
     return shuffled
 
