@@ -280,7 +280,9 @@ class Surprisal(Target):
 
     def bind(self, model: Model, samples: Samples) -> BoundTarget:
         """Run the model on the reference; ValueError if its outputs do not vary."""
-        reference = samples if self.reference is None else model.samples(self.reference)
+        reference = (
+            samples if self.reference is None else model.samples(self.reference, "reference")
+        )
         n, total = 0, torch.zeros(len(model.outputs), dtype=torch.float64)
         products = torch.zeros(len(model.outputs), len(model.outputs), dtype=torch.float64)
         shift: Tensor | None = None  # of the first sample, for the rounding of large means

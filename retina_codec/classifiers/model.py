@@ -20,8 +20,9 @@ from retina_codec.models.model import Batch, LayerGeometry, Model
 class ImageSamples:
     """Images as a classifier sees them: scaled to [0, 1], then normalised colour by colour."""
 
-    def __init__(self, images: xr.DataArray, model: Classifier) -> None:
+    def __init__(self, images: xr.DataArray, model: Classifier, argument: str = "data") -> None:
         self._images = images
+        self._argument = argument
         self.input_dims: tuple[str, ...] | None = tuple(map(str, images.dims[1:]))
         self._model = model
         self.coords = {
@@ -58,15 +59,16 @@ class ImageSamples:
         bad = ~np.isfinite(values)
         if bad.any():
             raise ValueError(
-                f"data has NaN or infinite values, the first in image {self._name(bad, index)}; "
-                "replace or cut them out before"
+                f"{self._argument} has NaN or infinite values, the first in image "
+                f"{self._name(bad, index)}; replace or cut them out before"
             )
         bad = (values < 0) | (values > 1)
         if self._model.mean is not None and bad.any():
             raise ValueError(
-                f"data has values from {values.min():g} to {values.max():g}, the first outside "
-                f"[0, 1] in image {self._name(bad, index)}; expected float images in [0, 1] or "
-                "uint8 images 0..255, not yet normalised: divide by 255, or undo the normalisation"
+                f"{self._argument} has values from {values.min():g} to {values.max():g}, the "
+                f"first outside [0, 1] in image {self._name(bad, index)}; expected float images in "
+                "[0, 1] or uint8 images 0..255, not yet normalised: divide by 255, or undo the "
+                "normalisation"
             )
 
     def _name(self, bad: np.ndarray, index: slice) -> Any:
@@ -189,8 +191,10 @@ class Classifier(Model):
         mean, sd = torch.tensor([self.mean, self.sd], device=self.device, dtype=self.dtype)
         return mean[:, None, None], sd[:, None, None]
 
-    def samples(self, data: xr.DataArray) -> ImageSamples:
+    def samples(self, data: xr.DataArray, argument: str = "data") -> ImageSamples:
         """Check that images (image, color, y, x) fit the model, and lay them out.
+
+        Errors call them `argument`: what they are called where the user gave them.
 
         Raises
         ------
@@ -200,26 +204,27 @@ class Classifier(Model):
             If dims or the number of colours do not fit, if there is no image, or (as images are
             read) where one has NaN or values outside [0, 1].
         """
-        images = require_dims(data, ("image", "color", "y", "x"), "data")
+        images = require_dims(data, ("image", "color", "y", "x"), argument)
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             raise TypeError(
-                f"data has dtype {images.dtype}; expected uint8 (0..255) or float ([0, 1]): "
+                f"{argument} has dtype {images.dtype}; expected uint8 (0..255) or float ([0, 1]): "
                 "convert with .astype('uint8')"
             )
         colors = images.sizes["color"]
         if self.mean is not None and colors != len(self.mean):
             raise ValueError(
-                f"data has {colors} colours; the model takes {len(self.mean)}: for grey images "
-                "repeat the plane, e.g. .isel(color=[0, 0, 0])"
+                f"{argument} has {colors} colours; the model takes {len(self.mean)}: for grey "
+                "images repeat the plane, e.g. .isel(color=[0, 0, 0])"
             )
         if self.image_size is not None and images.shape[2:] != self.image_size:
             raise ValueError(
-                f"data has images of {images.shape[2]} x {images.shape[3]} pixels (y, x); the "
-                f"model takes {self.image_size[0]} x {self.image_size[1]} only: resize or crop them"
+                f"{argument} has images of {images.shape[2]} x {images.shape[3]} pixels (y, x); "
+                f"the model takes {self.image_size[0]} x {self.image_size[1]} only: resize or "
+                "crop them"
             )
         if images.size == 0:
-            raise ValueError(f"data is empty: {dict(images.sizes)}")
-        return ImageSamples(images, self)
+            raise ValueError(f"{argument} is empty: {dict(images.sizes)}")
+        return ImageSamples(images, self, argument)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Refuse: a classifier is its weights file and the call that made it.

@@ -232,7 +232,7 @@ memory_budget, progress
             raise ValueError(
                 f"min_lag={min_lag!r}; expected 0, or a negative time for potentials after the unit"
             )
-        model.samples(self.pairs[0].stimulus)
+        model.samples(self.pairs[0].stimulus, "stimulus")
         self.bin_width = bin_width_of(self.pairs[0].stimulus, "stimulus")
         lags = np.arange(round(earliest / self.bin_width), round(latest / self.bin_width) + 1)
         self._layers = layers

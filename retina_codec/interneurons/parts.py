@@ -166,7 +166,7 @@ def parts_of(
     parts = []
     for number, pair in enumerate(pairs):
         try:
-            samples = model.samples(pair.stimulus)
+            samples = model.samples(pair.stimulus, "stimulus")
             rows, lagged = lagged_potential(pair.potential, samples.coords, lags)
             gap = gap_of(model, lags)
             halves = separate_halves(lagged, gap, pair.potential["interneuron"].values)

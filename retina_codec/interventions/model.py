@@ -39,9 +39,9 @@ class Silenced(Model):
             how += [described(self._modes.method), repr(self._modes.target)]
         return {**super()._settings(), "silenced": [*self._done, own, how]}
 
-    def samples(self, data: Any) -> Samples:
+    def samples(self, data: Any, argument: str = "data") -> Samples:
         """Lay out `data` as the model does, and see that units chosen by place have that place."""
-        samples = super().samples(data)
+        samples = super().samples(data, argument)
         self._silencing.require_places(samples)
         return samples
 

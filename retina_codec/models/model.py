@@ -224,8 +224,11 @@ class Model:
             raise ValueError(f"no layer {name!r}; {nearest_names(name, self.layers)}")
         return self.layers[name]
 
-    def samples(self, data: Any) -> Samples:
-        """Check `data` and lay it out as samples with normalised network inputs."""
+    def samples(self, data: Any, argument: str = "data") -> Samples:
+        """Check `data` and lay it out as samples with normalised network inputs.
+
+        Errors call it `argument`: what it is called where the user gave it.
+        """
         raise TypeError(f"{type(self).__name__} does not say how its data are laid out")
 
     def predict(
@@ -292,9 +295,10 @@ class Model:
 class MovieSamples:
     """A movie as a retina model sees it: each frame with a whole history in its block."""
 
-    def __init__(self, movie: xr.DataArray, model: RetinaModel) -> None:
+    def __init__(self, movie: xr.DataArray, model: RetinaModel, argument: str = "data") -> None:
         self._movie = movie
         self._model = model
+        self._argument = argument
         self.input_dims: tuple[str, ...] | None = tuple(map(str, movie.dims[1:]))
         self._runs = [run for run in runs_of(movie) if run.stop - run.start >= model.history]
         kept = whole_history(movie, model.history)
@@ -317,8 +321,8 @@ class MovieSamples:
         if not np.isfinite(values).all():
             frame = start + int(np.argwhere(~np.isfinite(values))[0][0])
             raise ValueError(
-                f"data has NaN or infinite values, the first in frame {frame}; replace or cut "
-                "them out before"
+                f"{self._argument} has NaN or infinite values, the first in frame {frame}; "
+                "replace or cut them out before"
             )
         frames = torch.from_numpy(values).to(model.device, model.dtype)
         return ((frames - model.mean) / model.sd)[None]
@@ -446,8 +450,10 @@ class RetinaModel(Model):
         mean, sd = torch.tensor([self.mean, self.sd], device=self.device, dtype=self.dtype)
         return mean, sd
 
-    def samples(self, data: xr.DataArray) -> MovieSamples:
+    def samples(self, data: xr.DataArray, argument: str = "data") -> MovieSamples:
         """Check that a movie (time, [color,] y, x) fits the model, and lay it out.
+
+        Errors call it `argument`: what it is called where the user gave it.
 
         Raises
         ------
@@ -455,24 +461,24 @@ class RetinaModel(Model):
             If dims, frame shape or bin width differ from the model's, if every block is shorter
             than the history, or (as frames are read) where the movie has NaN.
         """
-        movie = require_dims(data, ("time", "color", "y", "x"), "data", optional=("color",))
+        movie = require_dims(data, ("time", "color", "y", "x"), argument, optional=("color",))
         shape = movie.shape[1:]
         if self.input_shape is not None and shape != self.input_shape:
             raise ValueError(
-                f"data has frames of {shape}; the model takes frames of {self.input_shape}"
+                f"{argument} has frames of {shape}; the model takes frames of {self.input_shape}"
             )
         width = bin_width_of(movie)
         if abs(width - self.bin_width) > BIN_WIDTH_TOLERANCE * self.bin_width:
             raise ValueError(
-                f"data has bins of {width:g} s; the model was made for {self.bin_width:g} s: "
+                f"{argument} has bins of {width:g} s; the model was made for {self.bin_width:g} s: "
                 "resample the movie"
             )
-        samples = MovieSamples(movie, self)
+        samples = MovieSamples(movie, self, argument)
         if len(samples) == 0:
             longest = max(run.stop - run.start for run in runs_of(movie))
             raise ValueError(
-                f"data has no block of at least history={self.history} frames (the longest has "
-                f"{longest}): no frame has a whole history"
+                f"{argument} has no block of at least history={self.history} frames (the longest "
+                f"has {longest}): no frame has a whole history"
             )
         return samples
 

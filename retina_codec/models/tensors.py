@@ -86,22 +86,24 @@ class TensorModel(Model):
         self.outputs = np.arange(outputs.shape[1]).astype(str)
 
     @staticmethod
-    def _tensor(data: Any) -> Tensor:
+    def _tensor(data: Any, argument: str = "data") -> Tensor:
         values = data.values if isinstance(data, xr.DataArray) else data
         tensor = torch.as_tensor(values)
         if tensor.ndim < 2 or not len(tensor):
             raise ValueError(
-                f"data has shape {tuple(tensor.shape)}; expected samples first, at least one, then "
-                "inputs"
+                f"{argument} has shape {tuple(tensor.shape)}; expected samples first, at least "
+                "one, then inputs"
             )
         if tensor.is_complex():
-            raise ValueError("data is complex; expected real numbers, such as its .real or .abs()")
+            raise ValueError(
+                f"{argument} is complex; expected real numbers, such as its .real or .abs()"
+            )
         if not torch.isfinite(tensor).all():
             first = int(torch.argwhere(~torch.isfinite(tensor))[0][0])
-            raise ValueError(f"data has NaN or infinite values, the first in sample {first}")
+            raise ValueError(f"{argument} has NaN or infinite values, the first in sample {first}")
         return tensor
 
-    def samples(self, data: Any) -> TensorSamples:
+    def samples(self, data: Any, argument: str = "data") -> TensorSamples:
         """Lay out a tensor, samples first."""
         coords: dict[str, xr.DataArray] = {}
         dims = None
@@ -113,4 +115,4 @@ class TensorModel(Model):
                 for name, coord in data.coords.items()
                 if coord.dims == (self.sample_dim,)
             }
-        return TensorSamples(self._tensor(data), self.sample_dim, coords, self, dims)
+        return TensorSamples(self._tensor(data, argument), self.sample_dim, coords, self, dims)

@@ -416,7 +416,7 @@ def _require_counts(model: RetinaModel, node: xr.Dataset, name: str, owner: str)
 def _samples(model: RetinaModel, node: xr.Dataset, name: str) -> MovieSamples:
     """Lay out the movie of a node; what does not fit is told with the node's name."""
     try:
-        return model.samples(node["stimulus"])
+        return model.samples(node["stimulus"], "stimulus")
     except ValueError as error:
         raise ValueError(f"{name}: its stimulus does not fit the model: {error}") from error
 

@@ -172,7 +172,7 @@ def mode_conditioned_field(
     length = float(magnitude(stretch, "s", "stretch"))
     require_at_least(shortest, model.bin_width, "shortest_shift")
     require_at_least(length, model.bin_width, "stretch")
-    samples = model.samples(movie)
+    samples = model.samples(movie, "stimulus")
     chosen = samples_at(strengths["time"].values, samples.coords["time"], model, "loadings")
     if len(chosen) != strengths.sizes["time"] or np.any(np.diff(strengths["time"].values) <= 0):
         raise ValueError(

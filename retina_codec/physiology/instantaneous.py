@@ -132,7 +132,7 @@ def instantaneous_receptive_field(
     if batch_size is not None:
         require_count(batch_size, 1, "batch_size")
     require_at_least(memory_budget, 1, "memory_budget")
-    samples = model.samples(movie)
+    samples = model.samples(movie, "stimulus")
     chosen = samples_at(at, samples.coords["time"], model)
 
     def planned() -> FieldRun:
@@ -226,7 +226,7 @@ class FieldRun(BlockRun):
         self.notes: dict[str, Any] = {}
         self._gradients = InputGradients(
             model,
-            model.samples(movie),
+            model.samples(movie, "stimulus"),
             chosen_outputs(columns),
             chosen=chosen,
             batch_size=batch_size,

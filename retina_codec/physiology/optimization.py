@@ -131,7 +131,7 @@ def optimize_stimulus(
     if not isinstance(model, Model):
         raise TypeError(f"model is a {type(model).__name__}; expected a retina_codec.Model")
     data = require_array(like, "like")
-    samples = model.samples(data)
+    samples = model.samples(data, "like")
     is_movie = isinstance(model, RetinaModel)
     if is_movie and data.dims[0] != "time":
         data = data.transpose("time", ..., "y", "x")

@@ -64,14 +64,14 @@ class Circuit(RetinaModel):
         self.specification = specification
         self.field = field
 
-    def samples(self, data: xr.DataArray) -> MovieSamples:
+    def samples(self, data: xr.DataArray, argument: str = "data") -> MovieSamples:
         """Check that a movie (time, y, x) fits, its pixel size too, and lay it out."""
-        found = super().samples(data)
-        given = pixel_size_of(data, self.field.pixel_size, "data")
+        found = super().samples(data, argument)
+        given = pixel_size_of(data, self.field.pixel_size, argument)
         if abs(given - self.field.pixel_size) > PITCH_TOLERANCE * self.field.pixel_size:
             raise ValueError(
-                f"data has pixels of {given:g} um; the circuit was built for "
-                f"{self.field.pixel_size:g} um: build it with circuit(..., movie=data)"
+                f"{argument} has pixels of {given:g} um; the circuit was built for "
+                f"{self.field.pixel_size:g} um: build it with circuit(..., movie={argument})"
             )
         return found
 

@@ -113,7 +113,7 @@ def named_drivers(
     for name, one in models.items():
         require_cells(name, one, cells, where)
         with naming(f"model {name!r} on {where}"):
-            one.samples(movie)
+            one.samples(movie, "stimulus")
             given = one.default_layers if layers is None else layers
             chosen[name] = [given] if isinstance(given, str) else list(given)
             for layer in chosen[name]:

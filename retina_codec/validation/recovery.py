@@ -168,7 +168,7 @@ def benchmark_recovery(
     for name, one in models.items():
         require_cells(name, one, cells, where)
         with naming(f"model {name!r} on {where}"):
-            one.samples(movie)
+            one.samples(movie, "stimulus")
     if isinstance(layers, Mapping):
         for name in layers:
             require_choice(name, list(models), "layers: a model")

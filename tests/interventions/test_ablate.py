@@ -185,7 +185,8 @@ def test_the_original_and_its_random_state_stay_as_they_are_also_when_it_raises(
     model, movie, hooks
 ):
     state = torch.random.get_rng_state()
-    before = model.predict(movie)
+    # Rounding may depend on the length of a pass: a part is compared with the same part.
+    before, part = model.predict(movie), model.predict(movie[:20])
     fingerprint = model.fingerprint
     model.network.train()
     silenced = rc.ablate(model, "relu1", channels=0)
@@ -193,7 +194,7 @@ def test_the_original_and_its_random_state_stay_as_they_are_also_when_it_raises(
     # The original runs in the middle of a pass of the silenced one, and gives what it gave.
     seen = []
     handle = silenced.layer("relu2").register_forward_hook(
-        lambda m, i, o: seen.append(model.predict(movie[:20]).equals(before[:16]))
+        lambda m, i, o: seen.append(model.predict(movie[:20]).equals(part))
     )
     silenced.predict(movie)
     handle.remove()

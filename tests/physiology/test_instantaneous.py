@@ -194,3 +194,16 @@ def test_what_cannot_be_meant_is_said(bncnn, arguments, message):
 def test_other_models_are_refused():
     with pytest.raises(TypeError, match=r"model is a Linear; expected a retina_codec.models"):
         rc.instantaneous_receptive_field(torch.nn.Linear(2, 2), movie_of(9))
+
+
+def test_a_stimulus_that_does_not_fit_is_called_so(bncnn):
+    movie = movie_of(9)
+    with pytest.raises(ValueError, match=r"stimulus has frames of \(8, 5\); the model takes"):
+        rc.instantaneous_receptive_field(bncnn, movie.isel(x=slice(5)), progress=False)
+    with pytest.raises(ValueError, match="stimulus has no block of at least history=6 frames"):
+        rc.instantaneous_receptive_field(bncnn, movie[:5], progress=False)
+    movie[7, 2, 2] = np.nan
+    with pytest.raises(ValueError, match="stimulus has NaN or infinite values, the first in frame"):
+        rc.instantaneous_receptive_field(bncnn, movie, progress=False)
+    with pytest.raises(ValueError, match="data has NaN or infinite values, the first in frame 7"):
+        bncnn.predict(movie)

@@ -247,3 +247,8 @@ def test_a_silent_cell_is_said(ln):
     model = rc.models.from_module(Silent(), history=3, bin_width=0.01, cells=["a"])
     with pytest.raises(ValueError, match="no start has a gradient"):
         rc.optimize_stimulus(model, movie_of() - MEAN, output="a", progress=False)
+
+
+def test_a_movie_that_does_not_fit_is_called_by_its_argument(bncnn):
+    with pytest.raises(ValueError, match=r"like has frames of .*; the model takes frames of"):
+        rc.optimize_stimulus(bncnn, movie_of().isel(x=slice(3)), output="a", progress=False)
