@@ -148,6 +148,9 @@ class ModeSettings:
         Of the columns: rms, signed_sqrt, std or none.
     non_negative
         Hold atoms to the sign of their columns: positive and negative parts add up separately.
+    population_modes
+        Modes of each layer's contributions to all cells together, which are fitted where the movie
+        has labelled epochs: what was shown is a question to the population.
     """
 
     n_modes: int = 32
@@ -155,6 +158,7 @@ class ModeSettings:
     max_epochs: int = 200
     scaling: Literal["rms", "signed_sqrt", "std", "none"] = "rms"
     non_negative: bool = True
+    population_modes: int = 128
 
 
 @dataclass

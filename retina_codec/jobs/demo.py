@@ -56,6 +56,11 @@ def demo_job(folder: str, *, quick: bool = False, seed: int = 0) -> Job:
         contributions=ContributionSettings(
             node="probe", steps=4 if quick else 8, layers=["relu2"] if quick else None
         ),
-        modes=ModeSettings(n_modes=12 if quick else 32, k=2, max_epochs=30 if quick else 200),
+        modes=ModeSettings(
+            n_modes=12 if quick else 32,
+            k=2,
+            max_epochs=30 if quick else 200,
+            population_modes=32 if quick else 128,
+        ),
         seed=seed,
     )

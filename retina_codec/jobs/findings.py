@@ -142,18 +142,22 @@ def _told_apart(layer: str, numbers: dict[str, Any]) -> list[str]:
     if "auc" not in trained or "auc" not in control:
         return []
     parts = [
-        f"{words} {trained['auc'][kind][0]:.2f} ({control['auc'][kind][0]:.2f})"
+        f"{words} {_score(trained['auc'][kind])} ({_score(control['auc'][kind])})"
         for kind, words in CLASSES.items()
         if kind in trained["auc"] and kind in control["auc"]
     ]
     if not parts:
         return []
     return [
-        f"{layer}: the best mode tells classes of epochs apart with an AUC of {', '.join(parts)}; "
-        f"{100 * trained['purity'][0]:.0f} % ({100 * control['purity'][0]:.0f} %) of the modes' "
-        "activity falls into the class of each. In brackets the untrained control: what it reaches "
-        "as well shows nothing about the cells."
+        f"{layer}: the population's modes, assigned to kinds of epoch on one half, tell them apart "
+        f"on the other with an AUC of {', '.join(parts)}; {100 * trained['purity'][0]:.0f} % "
+        f"({100 * control['purity'][0]:.0f} %) of their activity falls into the kind of each. In "
+        "brackets the untrained control: what it reaches as well shows nothing about the cells."
     ]
+
+
+def _score(interval: list[float | None]) -> str:
+    return "none" if interval[0] is None else f"{interval[0]:.2f}"
 
 
 def _sentence(layer: str, numbers: dict[str, Any], described: xr.Dataset) -> str:
@@ -177,14 +181,18 @@ def _sentence(layer: str, numbers: dict[str, Any], described: xr.Dataset) -> str
     )
 
 
-def _intervals(selectivity: xr.Dataset) -> dict[str, list[float]]:
-    """AUC with its interval, of the mode chosen for each class of epochs."""
-    return {
+def _intervals(selectivity: xr.Dataset) -> dict[str, list[float | None]]:
+    """AUC with its interval, of the modes assigned to each class; None where there is none."""
+    found = {
         str(name): [
             _rounded(selectivity[variable].sel(epoch=name))
-            for variable in ("best_auc", "best_auc_low", "best_auc_high")
+            for variable in ("assigned_auc", "assigned_auc_low", "assigned_auc_high")
         ]
         for name in selectivity["epoch"].values
+    }
+    return {
+        name: [value if np.isfinite(value) else None for value in values]
+        for name, values in found.items()
     }
 
 

@@ -36,6 +36,7 @@ CONTROL_SEED = 1000
 UNLABELLED = ("transition", "natural", "")
 # Kinds of epoch that are one class, as far as they were shown.
 CLASSES = {"motion": ("grating", "bar")}
+POPULATION = "population"  # folder beside the modes of cells
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,13 @@ def _evaluate(job: Job, folder: Path, progress: bool) -> None:
     save_tree(xr.DataTree.from_dict(predictions), folder / "predictions.nc")
 
 
-def _decompose(job: Job, folder: Path, progress: bool) -> None:
+def _decomposed_movie(job: Job, folder: Path) -> xr.DataArray:
     node = _node(_recording(folder), job.contributions.node)
-    movie = node["stimulus"].isel(time=slice(job.contributions.max_frames))
+    return node["stimulus"].isel(time=slice(job.contributions.max_frames))
+
+
+def _decompose(job: Job, folder: Path, progress: bool) -> None:
+    movie = _decomposed_movie(job, folder)
     models = _models(folder)
 
     def decompose(name: str) -> None:
@@ -214,26 +219,35 @@ def _decompose(job: Job, folder: Path, progress: bool) -> None:
 
 def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
     scores: dict[str, xr.Dataset] = {}
+    options = {**asdict(job.modes), "seed": job.seed}
+    of_population = {
+        **options,
+        "n_modes": options.pop("population_modes"),
+        "features": ("cell", "sign", "channel"),
+    }
+    del of_population["population_modes"]
+    labelled = "epoch" in _decomposed_movie(job, folder).coords
 
-    def fit(name: str) -> None:
+    def fit(name: str, into: Path) -> None:
         tree = open_contributions(folder / "contributions" / f"{name}.zarr")
+        shown = progress and name == NETWORKS[0]
         for layer, node in tree["layers"].children.items():
-            modes = fit_modes(
-                node.to_dataset()["contribution"].load(),
-                seed=job.seed,
-                progress=progress and name == NETWORKS[0],
-                **asdict(job.modes),
-            )
-            modes.save(folder / "modes" / name / layer)
+            contribution = node.to_dataset()["contribution"].load()
+            modes = fit_modes(contribution, progress=shown, **options)
+            modes.save(into / name / layer)
             scores[f"{name}/{layer}"] = modes.score()
+            if labelled:
+                population = fit_modes(contribution, progress=shown, **of_population)
+                population.save(into / name / layer / POPULATION)
 
-    for_each(fit, NETWORKS)
+    # Replaced as a whole: what another run left of other layers does not stay beside these.
+    with written_beside(folder / "modes") as fresh:
+        for_each(lambda name: fit(name, fresh), NETWORKS)
     save_tree(xr.DataTree.from_dict(scores), folder / "mode_scores.nc")
 
 
 def _describe(job: Job, folder: Path, progress: bool) -> None:
-    node = _node(_recording(folder), job.contributions.node)
-    movie = node["stimulus"].isel(time=slice(job.contributions.max_frames))
+    movie = _decomposed_movie(job, folder)
     # Of the whole field: features at every cell's place would take several times as long.
     features = stimulus_features(movie)
     described, selectivity = {}, {}
@@ -242,13 +256,21 @@ def _describe(job: Job, folder: Path, progress: bool) -> None:
             modes = load_modes(folder / "modes" / name / layer)
             described[f"{name}/{layer}"] = describe_modes(modes, features)
             if "epoch" in movie.coords:
-                epochs = movie["epoch"].sel(time=modes.loadings["time"])
+                population = load_modes(folder / "modes" / name / layer / POPULATION)
+                epochs = movie["epoch"].sel(time=population.loadings["time"])
                 selectivity[f"{name}/{layer}"] = epoch_selectivity(
-                    modes, epochs, ignore=UNLABELLED, groups=_classes(epochs), seed=job.seed
+                    population,
+                    epochs,
+                    ignore=UNLABELLED,
+                    groups=_classes(epochs),
+                    per="epoch",
+                    seed=job.seed,
                 )
     save_tree(xr.DataTree.from_dict(described), folder / "descriptions.nc")
     if selectivity:
         save_tree(xr.DataTree.from_dict(selectivity), folder / "selectivity.nc")
+    else:  # of a movie that was decomposed before
+        (folder / "selectivity.nc").unlink(missing_ok=True)
 
 
 def _classes(epochs: xr.DataArray) -> dict[str, list[str]]:

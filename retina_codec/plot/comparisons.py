@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from retina_codec._common.checks import nearest_names
+from retina_codec._common.checks import nearest_names, require_choice
 from retina_codec.plot.style import (
     BLACK,
     BLUE,
@@ -29,14 +29,17 @@ Results = xr.Dataset | Mapping[str, xr.Dataset]
 
 
 @styled
-def epoch_selectivity(selectivity: Results, *, ax: Axes | None = None) -> Axes:
-    """Draw how well the best mode tells each kind of epoch from all others.
+def epoch_selectivity(selectivity: Results, *, score: str = "best", ax: Axes | None = None) -> Axes:
+    """Draw how well modes tell each kind of epoch from all others.
 
     Parameters
     ----------
     selectivity : Dataset, or mapping of str to Dataset
-        As from `retina_codec.epoch_selectivity`: best_auc, best_auc_low, best_auc_high (epoch);
-        several by name, such as ``{"trained": ..., "untrained": ...}``.
+        As from `retina_codec.epoch_selectivity`: best_auc, best_auc_low, best_auc_high (epoch), or
+        those of `assigned_auc`; several by name, such as ``{"trained": ..., "untrained": ...}``.
+    score : {"best", "assigned"}
+        The mode that is best for the kind, or all together that are assigned to it. A kind that
+        none is assigned to has no point.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure.
 
@@ -50,7 +53,7 @@ def epoch_selectivity(selectivity: Results, *, ax: Axes | None = None) -> Axes:
     TypeError
         If `selectivity` or `ax` is of another type.
     ValueError
-        If a variable is missing.
+        If a variable is missing, or `score` is unknown.
 
     Examples
     --------
@@ -63,7 +66,9 @@ def epoch_selectivity(selectivity: Results, *, ax: Axes | None = None) -> Axes:
     >>> plot.epoch_selectivity({"trained": found, "untrained": found}).get_ylabel()
     'AUC of the best mode'
     """
-    names = ("best_auc", "best_auc_low", "best_auc_high")
+    words = {"best": "AUC of the best mode", "assigned": "AUC of the modes assigned"}
+    require_choice(score, list(words), "score")
+    names = tuple(f"{score}_auc{end}" for end in ("", "_low", "_high"))
     named = _named(selectivity, names, "selectivity", "retina_codec.epoch_selectivity")
     kinds = list(dict.fromkeys(str(k) for data in named.values() for k in data["epoch"].values))
     ax = axes_for(ax, (max(5.5, 2.6 + 0.7 * len(kinds)), 3.4))
@@ -86,7 +91,7 @@ def epoch_selectivity(selectivity: Results, *, ax: Axes | None = None) -> Axes:
     mark_columns(ax, [kind.replace("_", " ") for kind in kinds])
     ax.set(
         xlabel="kind of epoch",
-        ylabel="AUC of the best mode",
+        ylabel=words[score],
         xlim=(-0.6, len(kinds) - 0.4),
         ylim=(min(0.45, ax.get_ylim()[0]), 1.02),
     )

@@ -234,12 +234,12 @@ def _of_modes(run: Run) -> Iterator[Picture]:
             yield Picture(
                 section,
                 f"epoch_selectivity_{layer}",
-                f"Modes of {layer} and kinds of epoch",
-                "How well the best mode tells one kind of epoch from all others (area under the "
-                "ROC curve, 0.5 is chance), the mode chosen on one half of the epochs and scored "
-                "on the other; 95 % intervals over epochs. An untrained network can come close: "
-                "only the distance between the two is owed to what was learnt.",
-                partial(plot.epoch_selectivity, selectivity),
+                f"Modes of {layer} in the population and kinds of epoch",
+                "How well modes of the population tell one kind of epoch from all others (area "
+                "under the ROC curve, 0.5 is chance): all that were assigned to it on one half of "
+                "the epochs, scored on the other; 95 % intervals over epochs. An untrained network "
+                "can come close: only the distance between the two is owed to what was learnt.",
+                partial(plot.epoch_selectivity, selectivity, score="assigned"),
             )
 
 

@@ -258,7 +258,7 @@ def _mode_table(run: Run, layer: str) -> str:
                 *(
                     "n/a"
                     if selectivity is None or kind not in selectivity["epoch"].values
-                    else _number(selectivity["best_auc"].sel(epoch=kind))
+                    else _number(selectivity["assigned_auc"].sel(epoch=kind))
                     for kind in TOLD
                 ),
                 "n/a"
@@ -279,8 +279,9 @@ def _mode_table(run: Run, layer: str) -> str:
         header,
         rows,
         "R2: contributions explained by the modes, mean over channels, on stretches that the "
-        "modes were not fitted to. AUC: how well the best mode tells this kind of epoch from all "
-        "others; purity: the share of a mode's activity that falls into one kind",
+        "modes were not fitted to. AUC and purity are of modes of the population: how well all "
+        "that are assigned to this kind of epoch tell it from all others, and the share of a "
+        "mode's activity that falls into one kind",
     )
 
 

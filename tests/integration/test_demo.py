@@ -56,6 +56,22 @@ def test_modes_are_judged_beside_the_control(run):
         assert set(found["auc"]) == {"on_step", "off_step", "motion", "still"}
         low, high = found["purity"][1:]
         assert 0.2 < low <= high <= 1
+        of_cells = rc.load_modes(run / "modes" / network / "relu2")
+        assert of_cells.loadings.dims == ("time", "cell", "mode")
+        # What was shown is asked of modes of all cells together, epoch by epoch.
+        population = rc.load_modes(run / "modes" / network / "relu2" / "population")
+        assert population.loadings.sizes == {"time": of_cells.loadings.sizes["time"], "mode": 32}
+        epochs = rc.open_tree(run / "recording.zarr")["probe"]["epoch"].load()
+        told = rc.epoch_selectivity(
+            population,
+            epochs.sel(time=population.loadings["time"]),
+            ignore=["transition", "natural"],
+            groups={"motion": ["grating", "bar"]},
+            per="epoch",
+        )
+        for kind, (auc, *_) in found["auc"].items():
+            expected = float(told["assigned_auc"].sel(epoch=kind))
+            assert auc is None if np.isnan(expected) else abs(auc - expected) < 1e-4
     assert set(numbers["interneurons_median_r_and_null"]) == {"trained", "untrained"}
 
 

@@ -106,6 +106,19 @@ def test_finished_stages_are_not_repeated(finished, capsys):
     assert states["modes"] == states["description"] == states["report"] == "..."
 
 
+def test_nothing_of_other_layers_or_movies_stays(finished, capsys):
+    run = finished / "run"
+    (run / "modes" / "trained" / "relu7").mkdir()
+    (run / "selectivity.nc").write_text("of a movie with epochs")
+    assert not list(run.rglob("population"))  # this movie has none
+    file = settings_for(finished, modes={"k": 2, "n_modes": 5})
+    assert main(["run", str(file), "--progress", "false"]) == 0
+    capsys.readouterr()
+    assert {path.name for path in (run / "modes" / "trained").iterdir()} == {"relu1", "relu2"}
+    assert not (run / "selectivity.nc").exists()
+    assert rc.load_modes(run / "modes" / "trained" / "relu2").loadings.sizes["mode"] == 5
+
+
 def test_report_alone(finished, capsys):
     assert main(["report", str(finished / "run")]) == 0
     assert "report.html" in capsys.readouterr().out

@@ -274,6 +274,21 @@ class TestComparisons:
         with pytest.raises(ValueError, match=r"selectivity has no 'best_auc_low'"):
             plot.epoch_selectivity(selectivity.drop_vars("best_auc_low"))
 
+    def test_epoch_selectivity_of_assigned_modes(self, selectivity):
+        ends = ("", "_low", "_high")
+        assigned = {f"assigned_auc{e}": selectivity[f"best_auc{e}"] - 0.2 for e in ends}
+        # Nothing is assigned to the last kind.
+        both = selectivity.assign(assigned).where(selectivity["epoch"] != "still")
+        ax = plot.epoch_selectivity(both, score="assigned")
+        expected = [0.75, 0.7, 0.79, 0.78, np.nan]
+        np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata(), expected)
+        assert ax.get_ylabel() == "AUC of the modes assigned"
+        assert len(ticks(ax.xaxis)) == 5
+        with pytest.raises(ValueError, match=r"score='all' is not known"):
+            plot.epoch_selectivity(both, score="all")
+        with pytest.raises(ValueError, match=r"selectivity has no 'assigned_auc'"):
+            plot.epoch_selectivity(selectivity, score="assigned")
+
     def test_interneurons_by_type(self, matches):
         ax = plot.interneuron_match(matches)
         assert ticks(ax.xaxis) == ["bipolar ON", "bipolar\nOFF", "amacrine\nwide"]
