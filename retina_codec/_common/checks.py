@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ def nearest_names(name: object, choices: Iterable[object]) -> str:
     hint = f"did you mean {close[0]!r}? " if close else ""
     rest = f", ... ({len(listed)} in all)" if len(listed) > LISTED else ""
     return f"{hint}choices: {', '.join(listed[:LISTED])}{rest}"
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Let errors say what they are about: which model and movie, which setting of a job."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def require_choice(value: Any, choices: Sequence[Any], argument: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 import yaml
 
-from retina_codec._common.checks import nearest_names
+from retina_codec._common.checks import naming, nearest_names
 from retina_codec._common.files import open_tree, save_tree, written_beside
 from retina_codec.attribution import contributions, open_contributions
 from retina_codec.attribution.methods import IntegratedGradients
@@ -219,13 +219,9 @@ def _decompose(job: Job, folder: Path, progress: bool) -> None:
 
 def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
     scores: dict[str, xr.Dataset] = {}
-    options = {**asdict(job.modes), "seed": job.seed}
-    of_population = {
-        **options,
-        "n_modes": options.pop("population_modes"),
-        "features": ("cell", "sign", "channel"),
-    }
-    del of_population["population_modes"]
+    options = asdict(job.modes) | {"seed": job.seed}
+    n_population = options.pop("population_modes")
+    of_population = options | {"n_modes": n_population, "features": ("cell", "sign", "channel")}
     labelled = "epoch" in _decomposed_movie(job, folder).coords
 
     def fit(name: str, into: Path) -> None:
@@ -237,7 +233,8 @@ def _fit_modes(job: Job, folder: Path, progress: bool) -> None:
             modes.save(into / name / layer)
             scores[f"{name}/{layer}"] = modes.score()
             if labelled:
-                population = fit_modes(contribution, progress=shown, **of_population)
+                with naming(f"modes.population_modes={n_population}, {layer}"):
+                    population = fit_modes(contribution, progress=shown, **of_population)
                 population.save(into / name / layer / POPULATION)
 
     # Replaced as a whole: what another run left of other layers does not stay beside these.

@@ -9,7 +9,13 @@ import numpy as np
 import xarray as xr
 from scipy.signal import find_peaks
 
-from retina_codec._common.checks import magnitude, require_at_least, require_choice, require_count
+from retina_codec._common.checks import (
+    magnitude,
+    naming,
+    require_at_least,
+    require_choice,
+    require_count,
+)
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import bin_width_of
 from retina_codec.attribution import methods
@@ -22,7 +28,6 @@ from retina_codec.validation.true_contributions import CUTS, STEPS, Truth, true_
 from retina_codec.validation.truth import (
     CircuitLike,
     models_of,
-    naming,
     node_of,
     require_cells,
     true_circuit,

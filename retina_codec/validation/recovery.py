@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from retina_codec._common.checks import require_at_least, require_choice
+from retina_codec._common.checks import naming, require_at_least, require_choice
 from retina_codec._common.provenance import provenance
 from retina_codec._common.time import whole_history
 from retina_codec.attribution import methods
@@ -21,7 +21,6 @@ from retina_codec.validation.true_contributions import CUTS, STEPS, true_feature
 from retina_codec.validation.truth import (
     CircuitLike,
     models_of,
-    naming,
     node_of,
     require_cells,
     true_circuit,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
@@ -104,12 +103,3 @@ def require_cells(name: str, model: RetinaModel, cells: Sequence[str], where: st
             f"{', '.join(missing) or 'none'}, and has {', '.join(extra) or 'none'} beside them; "
             "train it on this simulation"
         )
-
-
-@contextmanager
-def naming(argument: str) -> Iterator[None]:
-    """Let errors about data say which model and which movie they are about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from error

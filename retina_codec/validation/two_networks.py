@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from retina_codec._common.checks import require_at_least
+from retina_codec._common.checks import naming, require_at_least
 from retina_codec._common.provenance import provenance
 from retina_codec.attribution import methods
 from retina_codec.attribution.methods import Method
@@ -22,7 +22,7 @@ from retina_codec.validation.matching import (
     without_rates,
 )
 from retina_codec.validation.moments import Covariance, pooled
-from retina_codec.validation.truth import models_of, naming, require_cells
+from retina_codec.validation.truth import models_of, require_cells
 
 REMOVED: dict[str, list[int]] = {"nothing": [], "predicted": [0, 1]}
 

@@ -119,6 +119,26 @@ def test_nothing_of_other_layers_or_movies_stays(finished, capsys):
     assert rc.load_modes(run / "modes" / "trained" / "relu2").loadings.sizes["mode"] == 5
 
 
+def test_too_many_modes_of_the_population_are_called_by_their_setting(tmp_path, capsys):
+    file = tmp_path / "job.yaml"
+    settings = {
+        "folder": str(tmp_path / "run"),
+        "simulation": {
+            "size": 16, "natural_frames": 1500, "artificial_frames": 450, "test_frames": 60,
+            "repeats": 2, "probe_cycles": 1, "probe_epoch": 0.05,
+        },
+        "model": {"history": 10, "channels": [2, 2]},
+        "training": {"max_epochs": 1},
+        "contributions": {"node": "probe", "layers": ["relu2"], "steps": 1},
+        "modes": {"n_modes": 4, "max_epochs": 1, "population_modes": 100_000},
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(settings))
+    assert main(["run", str(file), "--progress", "false"]) == 2
+    message = capsys.readouterr().err
+    assert "modes.population_modes=100000, relu2: contribution has" in message
+    assert not list((tmp_path / "run").glob("modes*")), "something half-written"
+
+
 def test_report_alone(finished, capsys):
     assert main(["report", str(finished / "run")]) == 0
     assert "report.html" in capsys.readouterr().out
