@@ -185,9 +185,9 @@ def test_training_draws_both_losses_and_the_best_epoch():
 
 
 def test_given_axes_are_used_and_settings_left_alone(evaluation, node):
-    before = dict(mpl.rcParams)
+    before, open_before = dict(mpl.rcParams), plt.get_fignums()
     figure, (left, right) = plt.subplots(1, 2)
     assert plot.scores(evaluation, ax=left) is left
     assert plot.prediction(node["true_rate"], node, cell="cell 00", ax=right) is right
-    assert plt.get_fignums() == [figure.number]
+    assert plt.get_fignums() == [*open_before, figure.number]
     assert dict(mpl.rcParams) == before
