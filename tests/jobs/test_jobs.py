@@ -1,6 +1,7 @@
 """Settings, stages that are kept, and one line for every mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -90,15 +91,25 @@ def test_run_writes_everything_that_it_promises(finished, capsys):
     assert not left, "something half-written"
 
 
-def test_finished_stages_are_not_repeated(finished, capsys):
-    run = finished / "run"
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, and settings for it with changes."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    recording = {"path": str(finished / "recording")}
+    return tmp_path / "run", lambda **changes: settings_for(
+        tmp_path, recording=recording, **changes
+    )
+
+
+def test_finished_stages_are_not_repeated(copied, capsys):
+    run, settings = copied
     stamp = {p: p.stat().st_mtime_ns for p in run.rglob("*.nc")}
-    file = settings_for(finished)
+    file = settings()
     assert main(["run", str(file)]) == 0
     err = capsys.readouterr().err
     assert err.count("kept") == 10
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.nc")} == stamp
-    file = settings_for(finished, modes={"k": 1})
+    file = settings(modes={"k": 1})
     assert main(["run", str(file)]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     states = dict(line.split("] ")[1].rsplit(" ", 1) for line in lines)
@@ -106,12 +117,12 @@ def test_finished_stages_are_not_repeated(finished, capsys):
     assert states["modes"] == states["description"] == states["report"] == "..."
 
 
-def test_nothing_of_other_layers_or_movies_stays(finished, capsys):
-    run = finished / "run"
+def test_nothing_of_other_layers_or_movies_stays(copied, capsys):
+    run, settings = copied
     (run / "modes" / "trained" / "relu7").mkdir()
     (run / "selectivity.nc").write_text("of a movie with epochs")
     assert not list(run.rglob("population"))  # this movie has none
-    file = settings_for(finished, modes={"k": 2, "n_modes": 5})
+    file = settings(modes={"n_modes": 5})
     assert main(["run", str(file), "--progress", "false"]) == 0
     capsys.readouterr()
     assert {path.name for path in (run / "modes" / "trained").iterdir()} == {"relu1", "relu2"}
