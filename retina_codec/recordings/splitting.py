@@ -183,10 +183,11 @@ def _stretches(runs: list[slice], fraction: float, gap: int) -> tuple[list[slice
         n_validation = round(fraction * length)
         n = int(np.clip(n_validation // max(1, GAPS_IN_STRETCH * gap), 1, MAX_STRETCHES))
         edges = np.linspace(0, n_validation, n + 1).round().astype(int)
-        sizes = np.diff(edges)
-        centres = run.start + (np.arange(n) + 0.5) * length / n
-        starts = (centres - sizes / 2).round().astype(int)
-        pieces = [slice(int(a), int(a + size)) for a, size in zip(starts, sizes, strict=True)]
+        # What is left is shared evenly, half a share at either end. Not even centres: sizes differ
+        # by a frame, and rounded pieces could overlap.
+        before = ((np.arange(n) + 0.5) * (length - n_validation) / n).round().astype(int)
+        starts, stops = run.start + before + edges[:-1], run.start + before + edges[1:]
+        pieces = [slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
         free_from = [run.start, *(piece.stop + gap for piece in pieces)]
         free_to = [*(piece.start - gap for piece in pieces), run.stop]
         rest = [slice(a, b) for a, b in zip(free_from, free_to, strict=True) if b > a]

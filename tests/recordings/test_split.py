@@ -22,6 +22,7 @@ def positions(data, part):
 
 @example(lengths=[1, 1], fraction=0.5, test=0.0, gap=0)
 @example(lengths=[1, 1, 1], fraction=0.3, test=0.3, gap=0)
+@example(lengths=[70], fraction=0.75, test=0.099, gap=0)  # stretches of 2 and 3 of 13 frames
 @settings(deadline=None, max_examples=100)
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=8),
