@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, so that a failure is of the change that it follows; others with
+# --hypothesis-profile=explore.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile("repeatable")
 
 # The networks of the tests are small: threads that wait for each other on a busy machine take
 # many times as long as one. It must be said before NumPy and PyTorch are loaded.
