@@ -183,16 +183,13 @@ def _sentence(layer: str, numbers: dict[str, Any], described: xr.Dataset) -> str
 
 def _intervals(selectivity: xr.Dataset) -> dict[str, list[float | None]]:
     """AUC with its interval, of the modes assigned to each class; None where there is none."""
-    found = {
-        str(name): [
-            _rounded(selectivity[variable].sel(epoch=name))
-            for variable in ("assigned_auc", "assigned_auc_low", "assigned_auc_high")
-        ]
-        for name in selectivity["epoch"].values
-    }
+    names = ("assigned_auc", "assigned_auc_low", "assigned_auc_high")
     return {
-        name: [value if np.isfinite(value) else None for value in values]
-        for name, values in found.items()
+        str(kind): [
+            _rounded(value) if np.isfinite(value) else None
+            for value in (selectivity[name].sel(epoch=kind) for name in names)
+        ]
+        for kind in selectivity["epoch"].values
     }
 
 

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import nn
 
 from retina_codec._common.checks import (
+    naming,
     require_at_least,
     require_choice,
     require_count,
@@ -415,10 +416,8 @@ def _require_counts(model: RetinaModel, node: xr.Dataset, name: str, owner: str)
 
 def _samples(model: RetinaModel, node: xr.Dataset, name: str) -> MovieSamples:
     """Lay out the movie of a node; what does not fit is told with the node's name."""
-    try:
+    with naming(f"{name}: its stimulus does not fit the model"):
         return model.samples(node["stimulus"], "stimulus")
-    except ValueError as error:
-        raise ValueError(f"{name}: its stimulus does not fit the model: {error}") from error
 
 
 def _scored_cells(node: xr.Dataset, silent_cells: str, label: str) -> list[int] | None:

@@ -234,7 +234,7 @@ def _of_modes(run: Run) -> Iterator[Picture]:
             yield Picture(
                 section,
                 f"epoch_selectivity_{layer}",
-                f"Modes of {layer} in the population and kinds of epoch",
+                f"Modes of the population in {layer}, and kinds of epoch",
                 "How well modes of the population tell one kind of epoch from all others (area "
                 "under the ROC curve, 0.5 is chance): all that were assigned to it on one half of "
                 "the epochs, scored on the other; 95 % intervals over epochs. An untrained network "

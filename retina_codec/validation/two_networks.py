@@ -102,7 +102,7 @@ def agreement(
         )
     for name, model in models.items():
         with naming(f"model {name!r} on movie"):
-            model.samples(movie)
+            model.samples(movie, "movie")
             for layer in names:
                 model.layer(layer)
     halves = Halves.of(movie, max(a.history, b.history), "movie")
